@@ -46,7 +46,8 @@ MEDIA_TYPES: frozenset[str] = frozenset(
 _UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z\Z")
+# re.ASCII: \d and strptime would both take the digits of any script.
+_TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z\Z", re.ASCII)
 _COMPACT_JWE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){4}\Z")
 _ETAG = re.compile(r"[\x21-\x7e]{1,200}\Z")
 
@@ -198,14 +199,14 @@ def parse_reference(document: object) -> Reference:
     version = document.get("version")
     if type(version) is not int or version != VERSION:
         raise UnknownReferenceVersion(
-            f"Reference: unknown version {str(version)[:40]!r}; this software knows version {VERSION}.",
+            f"Reference: unknown version {_describe_version(version)}; this software knows version {VERSION}.",
             advice="Upgrade vantage6-largefile on this side.",
         )
     try:
         reference = Reference.model_validate(dict(document))
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])[:80] or 'document'}: {item['msg']}"
+            f"{_describe_path(item['loc'])}: {item['msg']}"
             for item in error.errors(include_input=False, include_url=False)[:12]
         )
         raise InvalidReference(f"Reference: {problems}.") from None
@@ -220,6 +221,21 @@ def parse_reference(document: object) -> Reference:
             f"{reference.size} bytes has a stored form of {expected} bytes."
         )
     return reference
+
+
+def _describe_version(version: object) -> str:
+    # str() of a huge int or of deeply nested lists raises; of anything but a short scalar the type says enough.
+    if version is None or isinstance(version, bool | float):
+        return str(version)
+    if isinstance(version, int):
+        return str(version) if abs(version) < 10**20 else "a huge number"
+    return ascii(version[:40]) if isinstance(version, str) else f"of type {type(version).__name__}"
+
+
+def _describe_path(loc: tuple[int | str, ...]) -> str:
+    # Keys are data of another party too: no line break or control character of theirs gets into a log.
+    path = ".".join(str(part) for part in loc)[:80] or "document"
+    return path if path.isascii() and path.isprintable() else ascii(path)
 
 
 # --- sizes of the stored form -----------------------------------------------------------------------------------

@@ -7,14 +7,31 @@ A driver is dumb on purpose: it moves given bytes in one call and maps the error
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from vantage6_largefile.errors import LocationRefused
 from vantage6_largefile.location import Location
 
 #: Entry point group under which third parties register a driver (name = driver, value = opener).
 ENTRY_POINT_GROUP = "vantage6_largefile.stores"
+
+
+def require_inside(root: Location, location: Location, *, or_root: bool = False) -> None:
+    """Refuse a location that is not in the store; drivers call it before anything else.
+
+    Parameters
+    ----------
+    or_root : bool
+        Whether the store itself is meant too (a prefix to list), not only what lies below it.
+
+    Raises
+    ------
+    LocationRefused
+    """
+    if not root.contains(location) or (location == root and not or_root):
+        raise LocationRefused(f"{location} does not lie in the store {root}; it is not touched.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +56,41 @@ class UploadSession:
         object: a random id, a multipart upload id, a temporary name.
     media_type : str
         Stored with the object where the store can.
+    part_size : int
+        Bytes of every part but the last, so that a part's number says where in the object it lies.
     """
 
     location: str
     token: str
     media_type: str
+    part_size: int
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str | int]:
         """A JSON document from which :meth:`from_dict` makes the same session."""
-        return {"location": self.location, "token": self.token, "media_type": self.media_type}
+        return {
+            "location": self.location,
+            "token": self.token,
+            "media_type": self.media_type,
+            "part_size": self.part_size,
+        }
 
     @classmethod
-    def from_dict(cls, document: dict[str, str]) -> UploadSession:
-        """The session that :meth:`to_dict` wrote."""
-        return cls(document["location"], document["token"], document["media_type"])
+    def from_dict(cls, document: Mapping[str, object]) -> UploadSession:
+        """The session that :meth:`to_dict` wrote.
+
+        Raises
+        ------
+        ValueError
+            When the document is not one that :meth:`to_dict` writes.
+        """
+        location, token, media_type, part_size = (
+            document.get(key) for key in ("location", "token", "media_type", "part_size")
+        )
+        if not (isinstance(location, str) and isinstance(token, str) and isinstance(media_type, str)):
+            raise ValueError("an upload session has the texts location, token and media_type")
+        if not isinstance(part_size, int) or isinstance(part_size, bool) or part_size < 1:
+            raise ValueError("the part_size of an upload session is a positive number of bytes")
+        return cls(location, token, media_type, part_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +160,20 @@ class Store(Protocol):
         StoreUnavailable, StoreAccessDenied, StoreMisconfigured
         """
 
-    def begin(self, location: Location, *, media_type: str) -> UploadSession:
-        """Begin an upload. Nothing is visible under `location` before :meth:`commit`."""
+    def begin(self, location: Location, *, media_type: str, part_size: int) -> UploadSession:
+        """Begin an upload. Nothing is visible under `location` before :meth:`commit`.
+
+        Parameters
+        ----------
+        part_size : int
+            Bytes that every part but the last will have, within :attr:`limits`.
+        """
 
     def put_part(self, session: UploadSession, number: int, data: bytes | memoryview) -> Part:
-        """Store one part. Repeating a number replaces that part; parts may come in any order and in parallel."""
+        """Store one part. Repeating a number replaces that part; parts may come in any order and in parallel.
+
+        `data` is read only while the call lasts: the caller may use the buffer again afterwards.
+        """
 
     def list_parts(self, session: UploadSession) -> Sequence[Part] | None:
         """The parts that the store has, or None where the credential may not ask.
@@ -146,6 +193,8 @@ class Store(Protocol):
         ------
         ObjectExists
             When an object of that name is there. It was not touched.
+        UploadSessionLost
+            When the store knows the upload, or one of its parts, no longer.
         """
 
     def abort(self, session: UploadSession) -> None:
@@ -156,7 +205,8 @@ class Store(Protocol):
     ) -> Iterator[bytes]:
         """Stream the bytes from `offset`, in pieces of at most a few MiB.
 
-        The first request is made when the first piece is asked for.
+        The first request is made when the first piece is asked for. A range that goes beyond the object yields
+        what there is of it, possibly nothing; a connection that breaks is an error and never a short stream.
 
         Parameters
         ----------

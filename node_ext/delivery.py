@@ -1,0 +1,344 @@
+"""From an output in the outbox to a result that the server has: placement, sealing, upload, PATCH.
+
+Each step is idempotent and leaves its outcome in the job's record before the next one begins, so that a job can
+be taken up again at any of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from node_ext.job import Job, JobFolder
+from node_ext.server_api import JsonObject, ServerApi
+from vantage6_largefile.config import LargeResultStore
+from vantage6_largefile.envelope import Sealer, load_public_key, new_sealer, require_fingerprint, segment_chunks
+from vantage6_largefile.errors import ConfigurationError, ResultTooLarge, ServerRejected
+from vantage6_largefile.reference import (
+    ObjectContext,
+    Reference,
+    ResultContext,
+    new_object_id,
+    now_timestamp,
+    object_location,
+    parse_reference,
+)
+from vantage6_largefile.stores import Store
+from vantage6_largefile.transfer import CancelToken, Progress, TransferOptions, upload_file
+from vantage6_largefile.wire import RESULT_REFERENCE
+
+log = logging.getLogger(__name__)
+
+#: How much of a container's log goes along; stock sends all of it in one JSON body.
+MAX_LOG = 1 << 20
+
+
+class InlineCryptor(Protocol):
+    """The part of vantage6's cryptor that inline values need."""
+
+    def encrypt_bytes_to_str(self, data: bytes, pubkey_base64: str) -> str:
+        """Encrypt (or only encode) for one reader."""
+
+
+@dataclass(frozen=True)
+class Party:
+    """Who this node is, and how it speaks.
+
+    Attributes
+    ----------
+    server_id : str
+    organization_id, collaboration_id : int
+    encrypted : bool
+        Whether the collaboration is encrypted.
+    cryptor : InlineCryptor
+        For values that go inline, as stock.
+    """
+
+    server_id: str
+    organization_id: int
+    collaboration_id: int
+    encrypted: bool
+    cryptor: InlineCryptor
+
+
+class Delivery:
+    """Brings finished results to where they belong."""
+
+    def __init__(
+        self,
+        *,
+        config: LargeResultStore,
+        store: Store,
+        api: ServerApi,
+        party: Party,
+        options: TransferOptions,
+        cancel: CancelToken,
+        share_logs: bool,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._api = api
+        self._party = party
+        self._options = options
+        self._cancel = cancel
+        self._share_logs = share_logs
+
+    def deliver(self, job: Job, folder: JobFolder) -> None:
+        """Bring one job to the server. On return the server has the result.
+
+        Raises
+        ------
+        LargeFileError
+            What went wrong; the record tells how far it came.
+        """
+        if job.failure is not None or job.size is None:
+            self._api.patch_run(job.run_id, self._body(job))
+            return
+        if job.reference is None and job.state == "taken":
+            placement = self._placement(job)
+            if placement == "inline":
+                self._send_inline(job, folder)
+                return
+        self._store_object(job, folder)
+        assert job.reference is not None  # noqa: S101 - _store_object has set it
+        self._api.patch_run(job.run_id, {**self._body(job), RESULT_REFERENCE: _json(job.reference)})
+
+    def report_failure(self, job: Job) -> None:
+        """Tell the server that the run failed at this node, with the reason in its log."""
+        self._api.patch_run(job.run_id, self._body(job))
+
+    # --- steps ------------------------------------------------------------------------------------------------
+
+    def _placement(self, job: Job) -> str:
+        size = job.size or 0
+        limit = self._config.max_result_size
+        if limit is not None and size > limit:
+            raise ResultTooLarge(
+                f"The result has {size} bytes; this node refuses results above {limit} bytes "
+                "(large_result_store.max_result_size).",
+                advice="Ask the hospital's administrator.",
+            )
+        if size < self._config.threshold:
+            return "inline"
+        answer = self._api.placement(job.run_id, size=size, media_type=job.media_type)
+        if answer.placement == "refuse":
+            raise ResultTooLarge(f"The result of {size} bytes was refused: {answer.reason}")
+        log.info("Result of %s: %d bytes, placed %s. %s", job, size, answer.placement, answer.reason)
+        return answer.placement
+
+    def _send_inline(self, job: Job, folder: JobFolder) -> None:
+        key = self._api.public_key(job.initiating_organization_id) or ""
+        value = self._party.cryptor.encrypt_bytes_to_str(folder.plain.read_bytes(), key)
+        body: JsonObject = {**self._body(job), "result": value}
+        try:
+            self._api.patch_run(job.run_id, body)
+        except ServerRejected as error:
+            # Stock answers 400 to a repeated PATCH: the answer to the first one may have been lost on its way.
+            if error.status != 400 or not self._is_recorded(job):
+                raise
+
+    def _is_recorded(self, job: Job) -> bool:
+        run = self._api.call("GET", f"run/{job.run_id}")
+        return run.get("finished_at") is not None and run.get("status") == job.status
+
+    def _store_object(self, job: Job, folder: JobFolder) -> None:
+        if job.reference is not None:
+            return
+        context = ResultContext(self._party.server_id, self._party.collaboration_id, job.run_id)
+        if job.object_id is None:
+            job.object_id = new_object_id()
+            folder.write(job)
+        path = folder.plain
+        if self._party.encrypted:
+            if job.state == "taken":
+                self._seal(job, folder, context)
+            path = folder.sealed
+        reference = upload_object(
+            store=self._store,
+            path=path,
+            size=job.size or 0,
+            context=context,
+            object_id=job.object_id,
+            media_type=job.media_type,
+            envelope=job.envelope,
+            options=self._options,
+            cancel=self._cancel,
+            session_file=folder.session,
+            progress=log_progress(str(job)),
+        )
+        job.reference = reference.model_dump(mode="json")
+        job.state = "uploaded"
+        # Durable before it is sent: a lost answer must lead to the very same reference being sent again.
+        folder.write(job)
+        log.info("Result of %s stored at %s (%d bytes).", job, reference.location, reference.stored_size)
+
+    def _seal(self, job: Job, folder: JobFolder, context: ResultContext) -> None:
+        # A seal that was cut off is begun again with a fresh key: bytes of the old one were never sent.
+        assert job.object_id is not None  # noqa: S101 - set by the caller
+        folder.sealed.unlink(missing_ok=True)
+        with new_sealer(context.associated_data(job.object_id)) as sealer:
+            envelope = sealer.wrapped_for(recipient_key(self._api, self._config, job.initiating_organization_id))
+            seal_file(sealer, folder.plain, folder.sealed, size=job.size or 0)
+        job.envelope = {"format": envelope.format, "key": envelope.key}
+        job.state = "sealed"
+        folder.write(job)
+        folder.plain.unlink()
+
+    def _body(self, job: Job) -> JsonObject:
+        text = job.log if self._share_logs else "Node does not allow sharing algorithm logs"
+        if len(text) > MAX_LOG:
+            text = f"[the first {len(text) - MAX_LOG} characters were left out]\n{text[-MAX_LOG:]}"
+        if job.failure:
+            text = f"{text}\n{job.failure}".strip()
+        return {
+            "status": "failed" if job.failure else job.status,
+            "log": text,
+            "finished_at": job.finished_at,
+        }
+
+
+def _json(document: dict[str, object]) -> JsonObject:
+    # The record holds what model_dump(mode="json") wrote: JSON by construction.
+    return document  # type: ignore[return-value]
+
+
+def recipient_key(api: ServerApi, config: LargeResultStore, organization_id: int) -> RSAPublicKey:
+    """The public key of a reader, as the server gives it and the configuration may pin it.
+
+    Raises
+    ------
+    ConfigurationError
+        When the organisation has no key.
+    EnvelopeKeyError
+        When the key is not one, or not the pinned one.
+    """
+    text = api.public_key(organization_id)
+    if text is None:
+        raise ConfigurationError(
+            [f"organisation {organization_id} has no public key at the server, so nothing can be encrypted for it"],
+            source="the collaboration",
+        )
+    key = load_public_key(text)
+    pinned = config.recipient_keys.get(organization_id)
+    if pinned is not None:
+        require_fingerprint(key, pinned, owner=f"organisation {organization_id}")
+    return key
+
+
+def seal_file(sealer: Sealer, source: Path, target: Path, *, size: int) -> None:
+    """Seal one file of `size` bytes into another, durably.
+
+    Raises
+    ------
+    IntegrityError
+        When the source does not have `size` bytes; nothing is left then.
+    """
+    try:
+        with source.open("rb") as file, open(target, "xb", opener=_private) as sink:
+            for segment in sealer.seal(segment_chunks(file), size=size):
+                sink.write(segment)
+            sink.flush()
+            os.fsync(sink.fileno())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def upload_object(
+    *,
+    store: Store,
+    path: Path,
+    size: int,
+    context: ObjectContext,
+    object_id: str,
+    media_type: str,
+    envelope: dict[str, str] | None,
+    options: TransferOptions,
+    cancel: CancelToken,
+    session_file: Path | None = None,
+    progress: Progress | None = None,
+) -> Reference:
+    """Upload a stored form and make the reference of it.
+
+    Parameters
+    ----------
+    store : Store
+        This node's own store.
+    path : Path
+        The stored form: the plaintext, or the sealed file when `envelope` is given.
+    size : int
+        Bytes of plaintext.
+    context : ResultContext or InputContext
+    object_id, media_type : str
+    envelope : dict or None
+    options, cancel, session_file, progress :
+        As :func:`vantage6_largefile.transfer.upload_file` takes them.
+
+    Returns
+    -------
+    Reference
+        Checked as a reader would check it.
+    """
+    location = object_location(store.root, context, object_id)
+    stored = upload_file(
+        store,
+        path,
+        location,
+        media_type=media_type,
+        options=options,
+        progress=progress,
+        cancel=cancel,
+        session_file=session_file,
+    )
+    return parse_reference(
+        {
+            "version": 1,
+            "id": object_id,
+            "location": str(location),
+            "size": size,
+            "stored_size": stored.stored_size,
+            "sha256": stored.sha256,
+            "etag": stored.etag,
+            "media_type": media_type,
+            "envelope": envelope,
+            "created_at": now_timestamp(),
+        }
+    )
+
+
+def inline_text(cryptor: InlineCryptor, data: bytes, public_key: str | None, *, encrypted: bool) -> str:
+    """The stock inline form of a value: base64, or vantage6's own encrypted text."""
+    if encrypted:
+        return cryptor.encrypt_bytes_to_str(data, public_key or "")
+    return base64.b64encode(data).decode("ascii")
+
+
+def log_progress(what: str, *, every: float = 10.0, clock: Callable[[], float] | None = None) -> Progress:
+    """A progress callback that writes a log line at most every `every` seconds."""
+    now = clock or time.monotonic
+    lock = threading.Lock()
+    last = now()
+
+    def report(done: int, total: int | None, rate: float) -> None:
+        nonlocal last
+        with lock:
+            if now() - last < every:
+                return
+            last = now()
+        share = f"{done / total:.0%} of {total / 2**20:.0f} MiB" if total else f"{done / 2**20:.0f} MiB"
+        log.info("%s: %s, %.1f MiB/s", what, share, rate / 2**20)
+
+    return report
