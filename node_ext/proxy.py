@@ -31,7 +31,7 @@ from vantage6_largefile.errors import (
 )
 from vantage6_largefile.reading import ReadableObject, Reader, result_of_record
 from vantage6_largefile.reference import is_object_id
-from vantage6_largefile.wire import RESULT_REFERENCE, BlobConflict
+from vantage6_largefile.wire import NOT_EXTENDED, RESULT_REFERENCE, BlobConflict
 
 log = logging.getLogger(__name__)
 
@@ -114,9 +114,10 @@ class ContainerProxy:
             return _refuse(problem or "Organizations missing from input", HTTPStatus.BAD_REQUEST)
         assert isinstance(body, dict)  # noqa: S101 - organizations came out of it
         inline_for: frozenset[int] = frozenset()
+        stored: dict[str, dict[int, JsonObject]] = {}
         try:
             for _ in range(2):
-                placed = self._inputs.place(session, organizations, inline_for=inline_for)
+                placed = self._inputs.place(session, organizations, inline_for=inline_for, stored=stored)
                 answer = self._api.send(
                     "POST",
                     "task",
@@ -266,7 +267,7 @@ def _check_organizations(session: ContainerSession, organizations: object) -> st
 
 def _stock_organizations(body: object) -> frozenset[int] | None:
     """The organisations that a 409 of POST task names as not extended."""
-    named = body.get("not_extended") if isinstance(body, dict) else None
+    named = body.get(NOT_EXTENDED) if isinstance(body, dict) else None
     if not isinstance(named, list):
         return None
     return frozenset(item for item in named if isinstance(item, int))

@@ -283,6 +283,16 @@ class LargeFileDockerManager(DockerManager):
         except LargeFileError as error:
             self.log.warning("The VPN ports of run %d were not removed at the server: %s", run_id, error)
 
+    def cleanup(self) -> None:
+        """docker_manager.py:666; a node that is no container (demo, tests) is in no network to be taken out of."""
+        if vantage6.node.docker.docker_manager.running_in_docker():
+            super().cleanup()
+            return
+        self.cleanup_tasks()
+        for service in self.linked_services:
+            self.isolated_network_mgr.disconnect(service)
+        self.isolated_network_mgr.delete(kill_containers=True)
+
     def kill_tasks(self, *args: Any, **kwargs: Any) -> Any:
         """docker_manager.py:942 plus the end of the proxy sessions."""
         killed = super().kill_tasks(*args, **kwargs)

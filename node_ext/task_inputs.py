@@ -105,7 +105,12 @@ class TaskInputs:
         self._uploads = threading.Lock()
 
     def place(
-        self, session: ContainerSession, organizations: list[JsonObject], *, inline_for: frozenset[int]
+        self,
+        session: ContainerSession,
+        organizations: list[JsonObject],
+        *,
+        inline_for: frozenset[int],
+        stored: dict[str, dict[int, JsonObject]],
     ) -> list[JsonObject]:
         """Replace the ids in the organisation entries of a task by inline values or references.
 
@@ -116,6 +121,8 @@ class TaskInputs:
             As the container sent them: ``{"id": …, "input": <id or inline value>}``.
         inline_for : frozenset of int
             Organisations whose node is known to be stock: their input goes inline.
+        stored : dict
+            What an earlier attempt for the same task has stored already, by digest and organisation; added to here.
 
         Returns
         -------
@@ -136,8 +143,10 @@ class TaskInputs:
                 by_digest.setdefault(item.sha256, []).append((organization, item))
                 placed.append({key: value for key, value in entry.items() if key != "input"})
         documents: dict[int, JsonObject] = {}
-        for group in by_digest.values():
-            documents.update(self._store_once([organization for organization, _ in group], group[0][1]))
+        for digest, group in by_digest.items():
+            if digest not in stored:
+                stored[digest] = self._store_once([organization for organization, _ in group], group[0][1])
+            documents.update(stored[digest])
         for entry in placed:
             organization = entry["id"]
             if isinstance(organization, int) and organization in documents and "input" not in entry:

@@ -27,23 +27,30 @@ _NAMES = (
     "secret[_-]?access[_-]?key|api[_-]?key|connection[_-]?string|password"
 )
 
+# The name of a secret with what stands between it and its value, lists and sets included.
+_NAMED = rf"(?:{_NAMES})[\"']?\s*[=:]\s*[\[({{]*"
+
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # The signature of a SAS; also where the whole query was percent-encoded once more.
-    (re.compile(rf"(?i)(?<![a-z0-9_])(sig(?:nature)?(?:=|%3d)){_VALUE}"), rf"\1{MASK}"),
+    (re.compile(rf"(?i)((?:(?<![a-z0-9_])|(?<=%26)|(?<=%3f))sig(?:nature)?(?:=|%3d)){_VALUE}"), rf"\1{MASK}"),
     # Connection strings. Base64 keys contain '=' and '/', and a SAS contains '&': only ';' or white space ends them.
     (re.compile(r"(?i)((?:AccountKey|SharedAccessKey|SharedAccessSignature)\s*=\s*)[^\s;'\"<>]+"), rf"\1{MASK}"),
     # Authorization headers of Entra ID, vantage6 and storage.
-    (re.compile(r"(?i)\b(Bearer\s+)[A-Za-z0-9._~+/=-]{8,}"), rf"\1{MASK}"),
-    (re.compile(r"(?i)\b(Basic\s+)[A-Za-z0-9+/=]{8,}"), rf"\1{MASK}"),
+    (re.compile(r"(?i)\b(Bearer\s+)[A-Za-z0-9._~+/=-]{16,}"), rf"\1{MASK}"),
+    (re.compile(r"(?i)(Authorization[\"']?\s*[:=]\s*[\"']?Basic\s+)[A-Za-z0-9+/=]+"), rf"\1{MASK}"),
     (re.compile(r"\b(SharedKey(?:Lite)?\s+[A-Za-z0-9_-]+:)[A-Za-z0-9+/=]+"), rf"\1{MASK}"),
     # Compact JWT and JWE: the header is base64url of '{"…', which always begins with eyJ.
     (re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*){2,4}"), MASK),
-    # name=value, "name": "value", 'name': 'value'. A quoted value ends at its own quote only.
-    (re.compile(rf"(?i)((?:{_NAMES})[\"']?\s*[=:]\s*)\"(?:[^\"\\]|\\.)*\""), rf'\1"{MASK}"'),
-    (re.compile(rf"(?i)((?:{_NAMES})[\"']?\s*[=:]\s*)'(?:[^'\\]|\\.)*'"), rf"\1'{MASK}'"),
-    # Without quotes; our own messages about such a key ("client_secret: found nothing, …") stay readable.
+    # name=value, "name": "value", 'name': ['value']. A quoted value ends at its own quote, or where the text was cut;
+    # a quote behind a backslash does not end it, however many backslashes a repr of a repr has put there.
+    (re.compile(rf'(?i)({_NAMED})"[^"]*(?:(?<=\\)"[^"]*)*(?:"|\Z)'), rf'\1"{MASK}"'),
+    (re.compile(rf"(?i)({_NAMED})'[^']*(?:(?<=\\)'[^']*)*(?:'|\Z)"), rf"\1'{MASK}'"),
+    # Without quotes; our own messages about such a key ("client_secret: found nothing, …") stay readable, and so
+    # does what pydantic has masked.
     (
-        re.compile(rf"(?i)((?:{_NAMES})[\"']?\s*(?:=|%3d|:\s)\s*)(?![\"'\[]|found |unknown key;){_VALUE}"),
+        re.compile(
+            rf"(?i)((?:{_NAMES})[\"']?\s*(?:=|%3d|:\s)\s*)(?![\"']|found |unknown key;|SecretStr\(){_VALUE}",
+        ),
         rf"\1{MASK}",
     ),
     # user:password@ in the URL of a proxy or database.

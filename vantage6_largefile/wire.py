@@ -21,6 +21,8 @@ CLIENT_FLAG = "largefile_client"
 #: Keys that an organisation entry of POST /task, a PATCH of a run, or an answer may carry.
 INPUT_REFERENCE = "input_reference"
 RESULT_REFERENCE = "result_reference"
+#: Key in the 409 of POST /task: ids of the organisations whose node cannot read an input by reference.
+NOT_EXTENDED = "not_extended"
 
 
 class _Shape(BaseModel):

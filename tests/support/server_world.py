@@ -41,6 +41,8 @@ STORES = {DHD: "azure://acct/dhd", A: "azure://acct/hospital-a", B: "azure://acc
 MAX_INLINE = 64 * 1024
 IMAGE = "registry.example/algorithm:1"
 INLINE_INPUT = base64.b64encode(b'{"method": "train"}').decode()
+#: Not text once it is decoded, which is how the server recognises an encrypted value.
+ENCRYPTED_INPUT = "/////w=="
 #: Five base64url parts, as a compact JWE is.
 JWE = "e30.a2V5.aXY.Y3Q.dGFn"
 
@@ -60,6 +62,11 @@ class World:
     keys: dict[tuple[int, int], str]
 
     def __post_init__(self) -> None:
+        nodes = self.user(DHD).get("node", params={"per_page": 100}).json()["data"]
+        self.nodes = {
+            (each["organization"]["id"], each["collaboration"]["id"]): self.server.signed(each["id"], "node")
+            for each in nodes
+        }
         self.server_id: str = self.user(DHD).get("largefile/capabilities").json()["server_id"]
         for collaboration, members in MEMBERS.items():
             for organization in members:
@@ -72,14 +79,17 @@ class World:
 
     def node(self, organization: int, collaboration: int = PLAIN, *, extended: bool = True) -> Caller:
         """The node of an organisation in a collaboration."""
-        return self.server.node(self.keys[organization, collaboration], extended=extended)
+        node = self.nodes[organization, collaboration]
+        return node.with_header() if extended else node
 
     def register(self, organization: int, collaboration: int = PLAIN) -> None:
         """Have a node say that it is extended."""
         answer = self.node(organization, collaboration).put("largefile/nodes/me", json={"version": "1.0"})
         assert answer.status_code == 200, answer.text
 
-    def container(self, organization: int, task_id: int, collaboration: int = PLAIN, *, extended: bool = True) -> Caller:
+    def container(
+        self, organization: int, task_id: int, collaboration: int = PLAIN, *, extended: bool = True
+    ) -> Caller:
         """A container that the organisation's node runs for a task."""
         return self.server.container(self.node(organization, collaboration, extended=extended), task_id, IMAGE)
 
@@ -98,7 +108,7 @@ class World:
         int, dict
             The task's id, and the run's id by organisation.
         """
-        value = "bm90IHJlYWRhYmxl$aXY=$/////w==" if collaboration == SECRET else INLINE_INPUT
+        value = ENCRYPTED_INPUT if collaboration == SECRET else INLINE_INPUT
         body = self.task_body([{"id": each, "input": value} for each in organizations], collaboration=collaboration)
         if client:
             body["largefile_client"] = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vantage6_largefile.errors import InvalidReference
@@ -21,11 +21,13 @@ drivers = st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True)
 locations = st.builds(Location, drivers, segments, st.lists(segments, max_size=8).map(tuple))
 
 
+@settings(deadline=None)
 @given(locations)
 def test_parsing_the_text_of_a_location_gives_the_same_location(location: Location) -> None:
     assert Location.parse(str(location)) == location
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_whatever_text_is_parsed_it_is_refused_or_kept_to_the_letter(text: str) -> None:
     try:
@@ -36,6 +38,7 @@ def test_whatever_text_is_parsed_it_is_refused_or_kept_to_the_letter(text: str) 
     assert all(is_segment(part) for part in (location.authority, *location.segments))
 
 
+@settings(deadline=None)
 @given(locations, st.text(min_size=1, max_size=3), st.integers(min_value=0, max_value=20))
 def test_a_character_outside_the_alphabet_is_refused_anywhere_in_a_segment(
     location: Location, bad: str, where: int
@@ -195,6 +198,7 @@ def test_containment_goes_by_whole_segments(outer: str, inner: str, expected: bo
     assert Location.parse(outer).contains(Location.parse(inner)) is expected
 
 
+@settings(deadline=None)
 @given(locations, locations)
 def test_containment_is_a_prefix_of_segments_and_never_of_characters(one: Location, other: Location) -> None:
     expected = str(other) == str(one) or str(other).startswith(str(one) + "/")
@@ -202,6 +206,7 @@ def test_containment_is_a_prefix_of_segments_and_never_of_characters(one: Locati
     assert one.contains(other) is expected
 
 
+@settings(deadline=None)
 @given(locations, st.lists(segments, max_size=3))
 def test_relative_gives_back_what_child_added(location: Location, extra: list[str]) -> None:
     below = location.child(*extra)

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vantage6_largefile.errors import InvalidReference, UnknownReferenceVersion
@@ -233,6 +233,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([*document(), "other"]), json_values))
 def test_whatever_json_is_parsed_it_is_a_reference_or_a_typed_refusal(changes: dict[str, Any]) -> None:
     try:
@@ -280,6 +281,7 @@ def test_stored_size_of_an_envelope(size: int, expected: int) -> None:
     assert stored_size_of(size, encrypted=False) == size
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=MAX_SIZE))
 def test_stored_size_fills_every_segment_but_the_last(size: int) -> None:
     stored = stored_size_of(size, encrypted=True)

@@ -195,6 +195,8 @@ class Neighbourhood:
             except Mistake as mistake:
                 raise Mistake(f"{origin}: {mistake}") from None
             account = location.for_organization(sample).authority
+            if endpoint.account != account and origin == ".location":
+                raise Mistake(f".location: found the account {account}, expected a name in lower case")
             if endpoint.account != account:
                 raise Mistake(
                     f"{origin}: found an endpoint of the account {endpoint.account}, expected one of {account} as in "

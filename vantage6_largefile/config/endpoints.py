@@ -21,7 +21,7 @@ KNOWN_AUTHORITIES = (
 )
 _ZONE_SUFFIX = re.compile(r"z[0-9]{1,2}\.blob\.storage\.azure\.net\Z", re.ASCII)
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}\Z")
-_CONTAINER = re.compile(r"[a-z0-9](?:-?[a-z0-9]){2,62}\Z")
+_CONTAINER = re.compile(r"[a-z0-9](?:-?[a-z0-9])*\Z")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*\Z")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -71,7 +71,7 @@ def check_container(name: str) -> None:
     Mistake
         When Azure would not take it.
     """
-    if len(name) > 63 or not _CONTAINER.match(name):
+    if not 3 <= len(name) <= 63 or not _CONTAINER.match(name):
         raise Mistake(
             f"found the container {describe(name)}, expected 3 to 63 of a-z, 0-9 and single dashes between them"
         )

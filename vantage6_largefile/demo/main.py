@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import os
 import shutil
 import signal
 import sys
@@ -17,9 +16,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vantage6_largefile.config import StoreConfig, load_large_result_store
+from vantage6_largefile.config import load_large_result_store
 from vantage6_largefile.demo import evidence, icd_data
-from vantage6_largefile.demo.azurite import azurite
+from vantage6_largefile.demo.azurite import AzuriteMissing, azurite
 from vantage6_largefile.demo.plan import Plan, plan_azure, plan_file, plan_interim
 from vantage6_largefile.demo.processes import ProcessFailed
 from vantage6_largefile.demo.progress import LogFollower
@@ -47,7 +46,8 @@ def main(argv: Sequence[str]) -> int:
         0 when everything that was claimed was also seen, 1 otherwise, 130 after Ctrl-C.
     """
     arguments = _parse(argv)
-    console = Console(highlight=False)
+    # Tables need room; a pipe or a narrow terminal gets 120 columns and may fold them itself.
+    console = Console(highlight=False, width=max(120, shutil.get_terminal_size().columns))
     # Whoever ends us politely gets the same clean-up as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     folder = Path(arguments.folder or tempfile.mkdtemp(prefix="v6lf-demo-"))
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         console.print("\nInterrupted; everything that was started has been stopped.")
         return 130
-    except (LargeFileError, ProcessFailed) as error:
+    except (LargeFileError, ProcessFailed, AzuriteMissing) as error:
         console.print(f"[bold red]The demo failed:[/] {error}", soft_wrap=True)
         return 1
     finally:
@@ -118,7 +118,7 @@ def _run(arguments: argparse.Namespace, folder: Path, console: Console) -> int:
             features = icd_data.features_for(size, len(parts.labels))
             task_id, model = _train(system, plan, runner, parts, features, rounds, console)
             console.rule("Result")
-            figures = _show(arguments, system, plan, folder, model, started=started, console=console, task_id=task_id)
+            figures = _show(arguments, system, plan, model, started=started, console=console, task_id=task_id)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(figures, indent=1), "utf-8")
     return 0 if figures["passed"] else 1
@@ -205,14 +205,15 @@ def _show(
     arguments: argparse.Namespace,
     system: System,
     plan: Plan,
-    folder: Path,
     model: dict[str, object],
     *,
     started: float,
     console: Console,
     task_id: int,
 ) -> dict[str, object]:
-    sizes = evidence.object_sizes(_all_stores(arguments, plan))
+    sizes = evidence.object_sizes(
+        [load_large_result_store(block, source="inspection").own for block in plan.inspection]
+    )
     rows = evidence.run_rows(system.database_file, sizes)
     attempts = []
     for reader, owner in zip(plan.hospitals, plan.hospitals[1:] + plan.hospitals[:1], strict=True):
@@ -292,18 +293,6 @@ def _beats_baseline(model: dict[str, object]) -> bool:
     assert isinstance(rounds, list)  # noqa: S101 - the demo's own algorithm made it
     assert isinstance(baseline, dict)  # noqa: S101
     return bool(rounds[-1]["top1"] > 3 * baseline["top1"])
-
-
-def _all_stores(arguments: argparse.Namespace, plan: Plan) -> list[StoreConfig]:
-    """Every store, opened by somebody who may list: for folders each owner, for Azurite its administrator."""
-    if arguments.store == "file":
-        return [load_large_result_store(party.block or {}, source=party.name).own for party in plan.parties]
-    blocks = {str((party.block or {})["container"]): party.block or {} for party in plan.parties}
-    administrator = {"type": "connection_string", "connection_string": os.environ["V6LF_DEMO_CONNECTION_STRING"]}
-    return [
-        load_large_result_store({**block, "prefix": "", "credential": administrator}, source=container).own
-        for container, block in blocks.items()
-    ]
 
 
 def _interrupt(*_: object) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vantage6_largefile.demo.azurite import AzuriteServer
+from vantage6_largefile.demo.azurite import ACCOUNT, AzuriteServer
 from vantage6_largefile.demo.system import Config, Party
 
 CENTRAL = "dhd"
@@ -27,11 +27,14 @@ class Plan:
         The server's block.
     researcher : dict
         The ``large_result_store`` block of DHD's researcher.
+    inspection : list of dict
+        Blocks that open every store with rights to list it, to check at the end what is really there.
     """
 
     parties: list[Party]
     largefile: Config
     researcher: Config
+    inspection: list[Config]
     hospitals: list[Party] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +74,7 @@ def plan_file(folder: Path, hospitals: int, *, overrides: Config | None = None) 
         [Party(name, ids[name], block(name)) for name in names],
         _largefile({ids[name]: [f"file://{name}"] for name in names}),
         block(CENTRAL),
+        [block(name) for name in names],
     )
 
 
@@ -80,13 +84,12 @@ def plan_azure(azurite: AzuriteServer, hospitals: int, *, overrides: Config | No
     ids = {name: number for number, name in enumerate(names, start=1)}
     for name in names:
         azurite.create_container(name)
-    account = azurite.account
 
     def entry(name: str) -> Config:
         # A SAS is bound to one container, so each readable store comes with a credential of its own.
         return {
             "organization": ids[name],
-            "location": f"azure://{account}/{name}",
+            "location": f"azure://{ACCOUNT}/{name}",
             "credential": _sas(azurite, name, "r"),
         }
 
@@ -97,8 +100,9 @@ def plan_azure(azurite: AzuriteServer, hospitals: int, *, overrides: Config | No
 
     return Plan(
         [Party(name, ids[name], block(name)) for name in names],
-        _largefile({ids[name]: [f"azure://{account}/{name}"] for name in names}),
+        _largefile({ids[name]: [f"azure://{ACCOUNT}/{name}"] for name in names}),
         _azure_block(azurite, CENTRAL, "r", [entry(name) for name in names[1:]]),
+        [_azure_block(azurite, name, "rl", []) for name in names],
     )
 
 
@@ -108,16 +112,15 @@ def plan_interim(azurite: AzuriteServer, hospitals: int, *, overrides: Config | 
     ids = {CENTRAL: CENTRAL_ID, **{name: number for number, name in enumerate(names, start=2)}}
     for container in (LOCAL_MODELS, AGGREGATED_MODELS):
         azurite.create_container(container)
-    account = azurite.account
     aggregated: Config = {
         "organization": CENTRAL_ID,
-        "location": f"azure://{account}/{AGGREGATED_MODELS}",
+        "location": f"azure://{ACCOUNT}/{AGGREGATED_MODELS}",
         "credential": _sas(azurite, AGGREGATED_MODELS, "r"),
     }
     local: list[Config] = [
         {
             "organization": ids[name],
-            "location": f"azure://{account}/{LOCAL_MODELS}/{name}",
+            "location": f"azure://{ACCOUNT}/{LOCAL_MODELS}/{name}",
             "credential": _sas(azurite, LOCAL_MODELS, "r"),
         }
         for name in names
@@ -131,11 +134,12 @@ def plan_interim(azurite: AzuriteServer, hospitals: int, *, overrides: Config | 
         parties,
         _largefile(
             {
-                CENTRAL_ID: [f"azure://{account}/{AGGREGATED_MODELS}"],
-                **{ids[name]: [f"azure://{account}/{LOCAL_MODELS}/{name}"] for name in names},
+                CENTRAL_ID: [f"azure://{ACCOUNT}/{AGGREGATED_MODELS}"],
+                **{ids[name]: [f"azure://{ACCOUNT}/{LOCAL_MODELS}/{name}"] for name in names},
             }
         ),
         _azure_block(azurite, AGGREGATED_MODELS, "r", local),
+        [_azure_block(azurite, container, "rl", []) for container in (LOCAL_MODELS, AGGREGATED_MODELS)],
     )
 
 

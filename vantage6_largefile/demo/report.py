@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vantage6_largefile.demo.evidence import Attempt, RunRow
+from vantage6_largefile.location import Location
+from vantage6_largefile.reference import LAYOUT_ROOT
 
 #: Measured with vantage6 4.15.2 on PostgreSQL: larger results end in "invalid memory alloc request size".
 STOCK_DATABASE_LIMIT_MIB = 385
@@ -18,6 +20,13 @@ def mib(size: int | None) -> str:
     if size is None:
         return "-"
     return f"{size / 2**20:,.1f} MiB" if size >= 2**17 else f"{size:,} B"
+
+
+def short_location(location: Location) -> str:
+    """A location without the parts that are the same in every row: server id and collaboration."""
+    root = location.segments.index(LAYOUT_ROOT)
+    store = "/".join((location.authority, *location.segments[:root]))
+    return f"{location.driver}://{store}/…/{location.segments[-2]}/{location.segments[-1][:8]}…"
 
 
 def print_report(
@@ -33,18 +42,17 @@ def print_report(
 ) -> None:
     """Print all that the demo found."""
     runs = Table(title="Where every result is", title_justify="left")
-    for heading, justify in (
-        ("run", "right"), ("who", "left"), ("what", "left"), ("status", "left"), ("stored at", "left"),
-        ("in the store", "right"), ("in the database", "right"), ("seconds", "right"),
-    ):  # fmt: skip
-        runs.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for heading in ("run", "who", "what", "status", "stored at"):
+        runs.add_column(heading, justify="right" if heading == "run" else "left", overflow="fold")
+    for heading in ("in the store", "in the database", "seconds"):
+        runs.add_column(heading, justify="right")
     for row in rows:
         runs.add_row(
             str(row.run_id),
             row.who,
             row.what,
             row.status,
-            row.reference.location if row.reference else "the server's database",
+            short_location(row.reference.parsed_location) if row.reference else "the server's database",
             mib(row.stored_bytes),
             mib(row.database_bytes),
             f"{row.seconds:.1f}",

@@ -152,7 +152,7 @@ class System:
         fixture = folder / "fixture.yaml"
         fixture.write_text(yaml.safe_dump(self._fixture()), "utf-8")
         python = [sys.executable, "-m"]
-        self._run("import", [*python, "vantage6_largefile.demo.seed", str(config), str(fixture)])
+        self._run("import", [*python, "server_ext.fixture", str(config), str(fixture)])
         if self._largefile is not None:
             self._run("upgrade", [*python, "vantage6_largefile.cli.main", "db", "upgrade", "-c", str(config)])
         # Without a largefile block this is the stock server.

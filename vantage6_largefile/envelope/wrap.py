@@ -51,7 +51,7 @@ def wrap_key(data_key: bytes, public_key: RSAPublicKey) -> str:
     Returns
     -------
     str
-        Compact JWE; 920 characters for RSA-4096. Each call gives another text: store it, do not compare it.
+        Compact JWE; 916 characters for RSA-4096. Each call gives another text: store it, do not compare it.
 
     Raises
     ------

@@ -178,9 +178,16 @@ class AzureStore:
         except HttpResponseError as error:
             if error.status_code == 416:
                 return
+            if error.status_code == 412:
+                self._raise_if_gone(blob, location)
             raise translate(error, location, "read") from None
         except AzureError as error:
             raise translate(error, location, "read") from None
+
+    def _raise_if_gone(self, blob: BlobClient, location: Location) -> None:
+        """A condition on a blob that is not there fails as a condition: ask which of the two it was."""
+        with mapped(location, "read"):
+            blob.get_blob_properties()
 
     def stat(self, location: Location) -> ObjectInfo:
         """The properties of a blob."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential, TokenCredential
 from azure.core.pipeline.transport import RequestsTransport
 from azure.identity import ClientSecretCredential as IdentityClientSecret
@@ -26,6 +28,10 @@ MIB = 1 << 20
 CONNECT_TIMEOUT = 20
 READ_TIMEOUT = 60
 
+# The SDK describes every request in a dozen lines at INFO: one per part is too much for a node's log.
+_http_log = logging.getLogger(f"{__name__}.requests")
+_http_log.setLevel(logging.WARNING)
+
 AzureCredential = AzureNamedKeyCredential | AzureSasCredential | TokenCredential
 
 
@@ -46,19 +52,23 @@ def container_client(config: StoreConfig) -> ContainerClient:
         raise ConfigurationError([f"container: {config.root} names no container"])
     if config.credential is None:
         raise ConfigurationError(["credential: found nothing; the azure driver needs one"])
+    credential = azure_credential(config.credential, config.root.authority, config.network)
+    if account_url.startswith("http://") and isinstance(credential, TokenCredential):
+        raise ConfigurationError([f"account_url: {account_url} is not https; tokens are sent over TLS only"])
     # Several transfers run beside each other on one store.
     session = http_session(config.network, connections=max(16, 4 * config.transfer.concurrency))
     block = max(4 * MIB, config.transfer.part_size) + 1  # one more: readers look one byte beyond the end
     return ContainerClient(
         account_url,
         config.root.segments[0],
-        credential=azure_credential(config.credential, config.root.authority, config.network),
+        credential=credential,
         transport=RequestsTransport(
             session=session,
             connection_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
             connection_data_block_size=MIB,
         ),
+        logger=_http_log,
         permit_redirects=False,
         retry_total=0,
         max_single_get_size=block,
@@ -86,10 +96,11 @@ def azure_credential(credential: Credential, account: str, network: NetworkConfi
                 credential.client_id,
                 credential.client_secret.get_secret_value(),
                 transport=_identity_transport(network),
+                logger=_http_log,
                 **kwargs,
             )
         case DefaultCredential():
-            return DefaultAzureCredential(transport=_identity_transport(network))
+            return DefaultAzureCredential(transport=_identity_transport(network), logger=_http_log)
 
 
 def _of_connection_string(text: str, account: str) -> AzureCredential:

@@ -143,8 +143,8 @@ def _without_answer(error: AzureError, location: Location, doing: str) -> StoreE
     if isinstance(error, ClientAuthenticationError):
         found = next((match for link in chain if (match := _IDENTITY_CODE.search(str(link)))), None)
         return StoreAccessDenied(
-            f"Cannot {doing} {location}: no token could be had{f' ({found[0]})' if found else ''}.",
-            advice="Check the credential; no identity was found or the identity provider refused it.",
+            f"Cannot {doing} {location}: the credential cannot be used{f' ({found[0]})' if found else ''}.",
+            advice="The key is malformed, no identity was found, or the identity provider refused it.",
         )
     words = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), None)
     if words is None:

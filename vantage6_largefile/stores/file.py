@@ -36,6 +36,8 @@ from vantage6_largefile.stores.posix import mapped
 
 #: Folder of unfinished uploads, in the root's own prefix so that its rights are those of the store.
 UPLOADS = ".v6lf-uploads"
+#: Seconds after which an upload that nobody goes on with is removed; Azure does the same.
+STALE_AFTER = 7 * 24 * 3600.0
 _DATA = "data"
 _TOKEN = re.compile(r"[0-9a-f]{32}\Z")
 _MARK = re.compile(r"(\d{1,9})-(\d{1,16})\Z")
@@ -88,6 +90,7 @@ class FileStore:
             os.mkdir(token, 0o770, dir_fd=uploads)
             folder = posix.open_folder(token, uploads, stack)
             posix.open_file(_DATA, folder, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stack)
+            self._remove_stale(uploads, os.fstat(folder).st_mtime - STALE_AFTER)
         return UploadSession(str(location), token, media_type, part_size)
 
     def put_part(self, session: UploadSession, number: int, data: bytes | memoryview) -> Part:
@@ -99,6 +102,8 @@ class FileStore:
         with mapped(location, "write a part of"), ExitStack() as stack:
             folder = self._open_upload(session, stack)
             descriptor = posix.open_file(_DATA, folder, os.O_WRONLY, stack)
+            if os.fstat(descriptor).st_nlink > 1:
+                raise UploadSessionLost(f"The upload of {location} was committed; no part of it can change.")
             posix.write_at(descriptor, data, (number - 1) * session.part_size)
             posix.flush_data(descriptor)
             for name in os.listdir(folder):
@@ -131,7 +136,10 @@ class FileStore:
             if missing:
                 raise UploadSessionLost(f"Upload of {location}: part {missing[0]} is not in the store.")
             data = posix.open_file(_DATA, folder, os.O_RDWR, stack)
-            os.ftruncate(data, sum(part.size for part in ordered))
+            size = sum(part.size for part in ordered)
+            if os.fstat(data).st_size != size:
+                # A last part that was sent again may have been longer before.
+                os.ftruncate(data, size)
             status = _settle(data)
             self._publish(location, folder, status)
             self._remove_upload(session)
@@ -301,6 +309,17 @@ class FileStore:
                     os.unlink(name, dir_fd=folder)
             with suppress(FileNotFoundError):
                 os.rmdir(session.token, dir_fd=self._open_folder(stack, (*self._root.segments, UPLOADS)))
+
+    def _remove_stale(self, uploads: int, before: float) -> None:
+        """Remove uploads into which nothing was written since `before`, by the store's own clock."""
+        for token in os.listdir(uploads):
+            # Somebody else's upload may end or be cleaned at this very moment, or belong to another user.
+            with suppress(OSError), ExitStack() as stack:
+                if _TOKEN.match(token) and os.stat(token, dir_fd=uploads, follow_symlinks=False).st_mtime < before:
+                    folder = posix.open_folder(token, uploads, stack)
+                    for name in os.listdir(folder):
+                        os.unlink(name, dir_fd=folder)
+                    os.rmdir(token, dir_fd=uploads)
 
     def _publish(self, location: Location, upload: int, status: os.stat_result) -> None:
         *folders, name = location.segments

@@ -26,20 +26,19 @@ class SpoolState:
 
     size: int
     modified_ns: int
-    inode: int
 
     @classmethod
     def of(cls, status: os.stat_result) -> SpoolState:
         """The state that a `stat` shows."""
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+        return cls(status.st_size, status.st_mtime_ns)
 
     @classmethod
     def from_list(cls, document: object) -> SpoolState:
-        """The state that a record holds as a list of three numbers."""
+        """The state that a record holds as a list of two numbers."""
         match document:
-            case [int(size), int(modified_ns), int(inode)]:
-                return cls(size, modified_ns, inode)
-        raise ValueError("spool is not three numbers")
+            case [int(size), int(modified_ns)]:
+                return cls(size, modified_ns)
+        raise ValueError("spool is not two numbers")
 
 
 @dataclass(slots=True)
@@ -73,7 +72,7 @@ class UploadRecord:
         head = {
             "version": _VERSION,
             "session": session.to_dict(),
-            "spool": [spool.size, spool.modified_ns, spool.inode],
+            "spool": [spool.size, spool.modified_ns],
         }
         temporary = path.with_name(f".{path.name}.new")
         with local_disk(path):

@@ -79,6 +79,7 @@ class Patience:
         TransferCancelled
         """
         mean = FIRST_WAIT
+        started = time.monotonic()
         while True:
             self.check()
             try:
@@ -86,15 +87,16 @@ class Patience:
             except StoreUnavailable as error:
                 if self._stop.is_set():
                     raise
-                self._wait(error, mean)
+                self._wait(error, mean, started)
                 mean = min(mean * 2, LONGEST_WAIT)
             else:
                 self.progress()
                 return result
 
-    def _wait(self, error: StoreUnavailable, mean: float) -> None:
+    def _wait(self, error: StoreUnavailable, mean: float, started: float) -> None:
         with self._lock:
-            quiet = time.monotonic() - self._progress_at
+            # Not from before this call: a producer or consumer that took its time is no sign of a store that is away.
+            quiet = time.monotonic() - max(self._progress_at, started)
         left = self._retry_for - quiet
         if left <= 0:
             raise TransferStalled(

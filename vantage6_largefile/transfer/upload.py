@@ -61,7 +61,7 @@ def upload_file(
         file = FileIO(path)
     with file:
         spool = _Spool(path, file)
-        record = _matching_record(session_file, spool, location)
+        record = _matching_record(session_file, spool, location, sha256)
         may_be_there = False
         for last_attempt in (False, True):
             upload = Upload(store, location, size=spool.state.size, options=options, progress=progress, cancel=cancel)
@@ -177,7 +177,9 @@ class _Spool:
         return SpoolMismatch(f"{self.path} changed while it was being sent: {how}. Nothing was committed.")
 
 
-def _matching_record(session_file: Path | None, spool: _Spool, location: Location) -> UploadRecord | None:
+def _matching_record(
+    session_file: Path | None, spool: _Spool, location: Location, sha256: str | None
+) -> UploadRecord | None:
     record = UploadRecord.load(session_file) if session_file is not None else None
     if record is None:
         return None
@@ -186,7 +188,9 @@ def _matching_record(session_file: Path | None, spool: _Spool, location: Locatio
             f"Upload record {session_file} is about {record.session.location}, not about {location}.",
             advice="Remove it to send the object from the start.",
         )
-    if record.spool != spool.state:
+    # A file that was restored from a backup has another time. With a digest to check it by, the content decides.
+    same = record.spool == spool.state or (sha256 is not None and record.spool.size == spool.state.size)
+    if not same:
         raise SpoolMismatch(
             f"{spool.path} is not the file of which parts were sent according to {session_file}; it is never sent."
         )

@@ -85,6 +85,8 @@ class ObjectWriter:
         self._check_open()
         view = memoryview(data).cast("B")
         taken = len(view)
+        if self._announced is not None and self._size + taken > self._announced:
+            raise ValueError(f"{self._announced} bytes were announced, more were written")
         self._digest.update(view)
         self._size += taken
         while view:

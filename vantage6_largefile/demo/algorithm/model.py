@@ -94,7 +94,7 @@ def hash_texts(texts: Iterable[str], n_features: int) -> csr_matrix:
         tokens = {*words, *(f"{one} {two}" for one, two in pairwise(words))}
         hashed = sorted({zlib.crc32(token.encode()) % n_features for token in tokens})
         columns += hashed
-        values += [len(hashed) ** -0.5] * len(hashed)
+        values += [max(len(hashed), 1) ** -0.5] * len(hashed)
         ends.append(len(columns))
     arrays = (np.array(values, np.float32), np.array(columns, np.int32), np.array(ends, np.int32))
     return csr_matrix(arrays, shape=(len(ends) - 1, n_features))

@@ -1,4 +1,4 @@
-"""Fill an empty database with the demo's organisations, by the stock server's own import.
+"""Fill an empty database with organisations, users and nodes, by the stock server's own import. For demo and tests.
 
 Runs before our migration: what it leaves is the database of a stock server, so that the upgrade which follows is
 the one that a running server goes through.
@@ -13,7 +13,7 @@ import yaml
 
 
 def main() -> None:
-    """``python -m vantage6_largefile.demo.seed server.yaml fixture.yaml``."""
+    """``python -m server_ext.fixture server.yaml fixture.yaml``."""
     import vantage6.server  # noqa: F401 - loads the models and makes gevent patch first
     from vantage6.server.controller import fixture
     from vantage6.server.model.base import Database
