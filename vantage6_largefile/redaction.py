@@ -30,36 +30,48 @@ _NAMES = (
 # The name of a secret with what stands between it and its value, lists and sets included.
 _NAMED = rf"(?:{_NAMES})[\"']?\s*[=:]\s*[\[({{]*"
 
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+# Of every match, the lower-case text contains one of the hints. They are looked for first: substring searches cost
+# next to nothing, and almost no log line has a hint.
+_NAME_HINTS = ("secret", "assertion", "token", "key", "connection", "password")
+_PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     # The signature of a SAS; also where the whole query was percent-encoded once more.
-    (re.compile(rf"(?i)((?:(?<![a-z0-9_])|(?<=%26)|(?<=%3f))sig(?:nature)?(?:=|%3d)){_VALUE}"), rf"\1{MASK}"),
+    (
+        ("sig=", "sig%3d", "signature=", "signature%3d"),
+        re.compile(rf"(?i)((?:(?<![a-z0-9_])|(?<=%26)|(?<=%3f))sig(?:nature)?(?:=|%3d)){_VALUE}"),
+        rf"\1{MASK}",
+    ),
     # Connection strings. Base64 keys contain '=' and '/', and a SAS contains '&': only ';' or white space ends them.
-    (re.compile(r"(?i)((?:AccountKey|SharedAccessKey|SharedAccessSignature)\s*=\s*)[^\s;'\"<>]+"), rf"\1{MASK}"),
+    (
+        ("accountkey", "sharedaccess"),
+        re.compile(r"(?i)((?:AccountKey|SharedAccessKey|SharedAccessSignature)\s*=\s*)[^\s;'\"<>]+"),
+        rf"\1{MASK}",
+    ),
     # Authorization headers of Entra ID, vantage6 and storage.
-    (re.compile(r"(?i)\b(Bearer\s+)[A-Za-z0-9._~+/=-]{16,}"), rf"\1{MASK}"),
-    (re.compile(r"(?i)(Authorization[\"']?\s*[:=]\s*[\"']?Basic\s+)[A-Za-z0-9+/=]+"), rf"\1{MASK}"),
-    (re.compile(r"\b(SharedKey(?:Lite)?\s+[A-Za-z0-9_-]+:)[A-Za-z0-9+/=]+"), rf"\1{MASK}"),
+    (("bearer",), re.compile(r"(?i)\b(Bearer\s+)[A-Za-z0-9._~+/=-]{16,}"), rf"\1{MASK}"),
+    (
+        ("authorization",),
+        re.compile(r"(?i)(Authorization[\"']?\s*[:=]\s*[\"']?Basic\s+)[A-Za-z0-9+/=]+"),
+        rf"\1{MASK}",
+    ),
+    (("sharedkey",), re.compile(r"\b(SharedKey(?:Lite)?\s+[A-Za-z0-9_-]+:)[A-Za-z0-9+/=]+"), rf"\1{MASK}"),
     # Compact JWT and JWE: the header is base64url of '{"…', which always begins with eyJ.
-    (re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*){2,4}"), MASK),
+    (("eyj",), re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*){2,4}"), MASK),
     # name=value, "name": "value", 'name': ['value']. A quoted value ends at its own quote, or where the text was cut;
     # a quote behind a backslash does not end it, however many backslashes a repr of a repr has put there.
-    (re.compile(rf'(?i)({_NAMED})"[^"]*(?:(?<=\\)"[^"]*)*(?:"|\Z)'), rf'\1"{MASK}"'),
-    (re.compile(rf"(?i)({_NAMED})'[^']*(?:(?<=\\)'[^']*)*(?:'|\Z)"), rf"\1'{MASK}'"),
+    (_NAME_HINTS, re.compile(rf'(?i)({_NAMED})"[^"]*(?:(?<=\\)"[^"]*)*(?:"|\Z)'), rf'\1"{MASK}"'),
+    (_NAME_HINTS, re.compile(rf"(?i)({_NAMED})'[^']*(?:(?<=\\)'[^']*)*(?:'|\Z)"), rf"\1'{MASK}'"),
     # Without quotes; our own messages about such a key ("client_secret: found nothing, …") stay readable, and so
     # does what pydantic has masked.
     (
+        _NAME_HINTS,
         re.compile(
             rf"(?i)((?:{_NAMES})[\"']?\s*(?:=|%3d|:\s)\s*)(?![\"']|found |unknown key;|SecretStr\(){_VALUE}",
         ),
         rf"\1{MASK}",
     ),
     # user:password@ in the URL of a proxy or database.
-    (re.compile(r"(://[^\s/:@'\"]*:)[^\s/@'\"]+(?=@)"), rf"\1{MASK}"),
+    (("@",), re.compile(r"(://[^\s/:@'\"]*:)[^\s/@'\"]+(?=@)"), rf"\1{MASK}"),
 )
-
-# Substrings of which every match of the patterns contains at least one, tried first: a log line without any of them
-# costs a lower() and a handful of substring searches, no regular expression.
-_HINTS = ("sig", "key", "eyj", "bearer ", "basic ", "secret", "assertion", "token", "connection", "password", "@")
 
 
 def redact(text: str) -> str:
@@ -70,10 +82,9 @@ def redact(text: str) -> str:
     stands alone, without such a mark, cannot be recognised. Doing it twice changes nothing more. Linear in `text`.
     """
     lowered = text.lower()
-    if not any(hint in lowered for hint in _HINTS):
-        return text
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
+    for hints, pattern, replacement in _PATTERNS:
+        if any(hint in lowered for hint in hints):
+            text = pattern.sub(replacement, text)
     return text
 
 

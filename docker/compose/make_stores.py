@@ -19,8 +19,9 @@ URL = "https://azurite:10000/devstoreaccount1"
 ACCOUNT = "devstoreaccount1"
 CENTRAL = "dhd"
 HOSPITALS = ("hospital-a", "hospital-b", "hospital-c")
-#: Write and read in the own container; no delete: a node that cannot delete cannot be made to.
-OWN = ContainerSasPermissions(read=True, write=True, create=True, list=True)
+#: An upload needs no right to read, list or delete, and a node that cannot delete cannot be made to.
+WRITE = ContainerSasPermissions(write=True, create=True)
+WRITE_AND_READ = ContainerSasPermissions(write=True, create=True, read=True)
 READ = ContainerSasPermissions(read=True)
 
 
@@ -42,10 +43,10 @@ def main() -> None:
         target.chmod(0o600)
 
     for hospital in HOSPITALS:
-        grant(hospital, "own", hospital, OWN)
+        grant(hospital, "own", hospital, WRITE)
         grant(hospital, CENTRAL, CENTRAL, READ)
         grant(CENTRAL, hospital, hospital, READ)
-    grant(CENTRAL, "own", CENTRAL, OWN)
+    grant(CENTRAL, "own", CENTRAL, WRITE_AND_READ)
     grant("researcher", "own", CENTRAL, READ)
 
 

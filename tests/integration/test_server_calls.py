@@ -6,9 +6,8 @@ import uuid
 
 import pytest
 import requests
-
 from support import server_world
-from support.server_world import A, B, DHD, HOMELESS, MAX_INLINE, OLD, OTHER, PLAIN, World, now
+from support.server_world import DHD, HOMELESS, MAX_INLINE, OLD, OTHER, PLAIN, A, B, World, now
 from support.v6server import Caller
 
 world = server_world.world
@@ -25,7 +24,7 @@ def place(world: World, run_id: int, size: int = BIG, *, by: Caller | None = Non
     return answer.json()
 
 
-# --- who may call -------------------------------------------------------------------------------------------------------
+# --- who may call -------------------------------------------------------------------------------------------------
 
 
 def test_capabilities_are_told_to_everybody_with_a_token(world: World) -> None:
@@ -72,7 +71,7 @@ def test_calls_of_nodes_are_403_for_others(world: World, method: str, path: str,
     assert "node" in answer.json()["msg"]
 
 
-# --- registration -------------------------------------------------------------------------------------------------------
+# --- registration -------------------------------------------------------------------------------------------------
 
 
 def test_registration_can_be_repeated_with_another_version(world: World) -> None:
@@ -101,7 +100,7 @@ def test_malformed_registration_is_400(world: World, body: object) -> None:
     assert world.node(A).put("largefile/nodes/me", json=body).status_code == 400
 
 
-# --- placement ----------------------------------------------------------------------------------------------------------
+# --- placement ----------------------------------------------------------------------------------------------------
 
 
 def test_result_of_our_clients_task_goes_to_the_store(world: World) -> None:
@@ -218,7 +217,7 @@ def test_malformed_placement_request_is_400(world: World, body: object) -> None:
     assert answer.status_code == 400
 
 
-# --- blobstream -----------------------------------------------------------------------------------------------------------
+# --- blobstream ---------------------------------------------------------------------------------------------------
 
 
 def test_blob_status_is_false_for_everybody(world: World) -> None:

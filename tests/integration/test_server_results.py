@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
-
 from support import server_world
-from support.server_world import A, B, DHD, HOMELESS, JWE, MAX_INLINE, OTHER, PLAIN, SECRET, STORES, World, now
+from support.server_world import DHD, HOMELESS, JWE, MAX_INLINE, OTHER, PLAIN, SECRET, STORES, A, B, World, now
 from support.v6server import Caller
+
 from vantage6_largefile.reference import stored_size_of
 from vantage6_largefile.wire import EXTENDED_HEADER
 
@@ -199,7 +199,7 @@ def test_patch_is_for_nodes_only(world: World, kind: str) -> None:
     assert answer.status_code == 403
 
 
-# --- references that are wrong --------------------------------------------------------------------------------------
+# --- references that are wrong ------------------------------------------------------------------------------------
 
 
 def wrong_references(world: World, run_id: int) -> dict[str, tuple[object, int]]:
@@ -314,7 +314,7 @@ def test_organization_without_location_may_not_register(world: World) -> None:
     assert "largefile.locations" in answer.json()["msg"]
 
 
-# --- object ids belong to one object ----------------------------------------------------------------------------------
+# --- object ids belong to one object ------------------------------------------------------------------------------
 
 
 def test_id_of_another_result_is_refused(world: World) -> None:
@@ -367,7 +367,7 @@ def test_of_many_references_at_once_one_is_stored(world: World) -> None:
     assert all(statuses == {409} for statuses in by_document.values())
 
 
-# --- inline results ---------------------------------------------------------------------------------------------------
+# --- inline results -----------------------------------------------------------------------------------------------
 
 
 def test_inline_result_is_taken_as_stock(world: World) -> None:

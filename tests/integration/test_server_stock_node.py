@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
 from support import server_world
-from support.server_world import A, DHD, INLINE_INPUT, OLD, PLAIN, World, now
+from support.server_world import DHD, INLINE_INPUT, OLD, PLAIN, A, World, now
 
 world = server_world.world
 

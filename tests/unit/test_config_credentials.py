@@ -463,9 +463,26 @@ def test_the_endpoint_of_another_account_is_asked_for_where_it_does_not_follow(u
 
 
 def test_another_account_of_a_local_emulator() -> None:
-    store = load(readable(PRINCIPAL, {"location": "azure://other/results"}, account_url="http://127.0.0.1:10000/acc"))
+    sas = {"type": "sas", "sas": SAS}
+    entry = {"location": "azure://other/results", "credential": sas}
+
+    store = load(readable(sas, entry, account_url="http://127.0.0.1:10000/acc"))
 
     assert store.readable[0].store.options["account_url"] == "http://127.0.0.1:10000/other"
+
+
+@pytest.mark.parametrize("credential", [PRINCIPAL, {"type": "default"}])
+def test_tokens_are_never_sent_over_plain_http(credential: dict[str, str]) -> None:
+    emulator = "http://127.0.0.1:10000/acc"
+    entry = {"location": "azure://acc/results", "account_url": emulator, "credential": credential}
+
+    assert problem_of(block(credential, account_url=emulator)).startswith(
+        "account_url: found http://127.0.0.1:10000/acc"
+    )
+    assert problem_of(readable(PRINCIPAL, entry)).startswith(
+        "readable[0].account_url: found http://127.0.0.1:10000/acc"
+    )
+    assert load(block(credential, account_url="https://127.0.0.1:10000/acc"))
 
 
 @pytest.mark.parametrize(

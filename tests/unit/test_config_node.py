@@ -18,14 +18,6 @@ from vantage6_largefile.config import (
     TransferConfig,
     load_large_result_store,
 )
-from vantage6_largefile.config.blocks import (
-    DRIVER_KEYS,
-    NetworkBlock,
-    ReadableBlock,
-    SharedBlock,
-    StoreBlock,
-    TransferBlock,
-)
 from vantage6_largefile.config.drivers import ENTRY_POINT_GROUP as CONFIG_ENTRY_POINT_GROUP
 from vantage6_largefile.config.drivers import installed_drivers
 from vantage6_largefile.errors import ConfigurationError
@@ -474,17 +466,3 @@ def test_a_third_party_driver_is_configured_by_location_and_options(monkeypatch:
 def test_the_entry_point_group_is_that_of_the_stores() -> None:
     assert CONFIG_ENTRY_POINT_GROUP == ENTRY_POINT_GROUP
     assert {"azure", "file"} <= set(installed_drivers())
-
-
-def test_the_administrators_page_names_every_key() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
-    keys = {
-        *(
-            key
-            for block in (StoreBlock, TransferBlock, NetworkBlock, ReadableBlock, SharedBlock)
-            for key in block.model_fields
-        ),
-        *(key for keys in DRIVER_KEYS.values() for key in keys),
-    }
-
-    assert [key for key in sorted(keys) if f"`{key}`" not in page] == []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, StrictInt, ValidationError
 
 from vantage6_largefile.config import (
     ClientSecretCredential,
@@ -19,7 +19,8 @@ from vantage6_largefile.config import (
     load_large_result_store,
     load_largefile,
 )
-from vantage6_largefile.config.blocks import NetworkBlock, ReadableBlock, SharedBlock, StoreBlock
+from vantage6_largefile.config.blocks import Block, NetworkBlock, ReadableBlock, SharedBlock, StoreBlock
+from vantage6_largefile.config.problems import Problems, check
 from vantage6_largefile.config.server import LegacyBlock, ServerBlock
 from vantage6_largefile.errors import ConfigurationError
 
@@ -222,3 +223,14 @@ def test_pydantics_own_error_text_shows_no_secret(model: type[BaseModel], docume
 )  # fmt: skip
 def test_no_model_shows_a_secret(model: BaseModel) -> None:
     assert CANARY not in f"{model!r} {model}"
+
+
+def test_a_hidden_key_of_the_wrong_type_is_told_without_its_value() -> None:
+    class Model(Block):
+        number: StrictInt = Field(0, repr=False, description="a number")
+
+    problems = Problems()
+
+    check(Model, {"number": CANARY}, "x", problems)
+
+    assert problems.lines == [f"x.number: found text of {len(CANARY)} characters, expected a number."]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vantage6_largefile.config import ServerConfig, load_largefile
-from vantage6_largefile.config.server import LegacyBlock, ServerBlock
 from vantage6_largefile.errors import ConfigurationError
 from vantage6_largefile.location import Location
 
@@ -196,9 +194,3 @@ def test_all_mistakes_are_reported_at_once() -> None:
         "largefile.legacy_store.storage_account_name",
         "largefile.extra",
     }
-
-
-def test_the_administrators_page_names_every_key() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
-
-    assert [k for block in (ServerBlock, LegacyBlock) for k in block.model_fields if f"`{k}`" not in page] == []

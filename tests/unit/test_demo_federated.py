@@ -159,12 +159,12 @@ def handler_of(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
         def _body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") != "chunked":
                 return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            data = b""
+            chunks = []
             while size := int(self.rfile.readline(), 16):
-                data += self.rfile.read(size)
+                chunks.append(self.rfile.read(size))
                 self.rfile.readline()
             self.rfile.readline()
-            return data
+            return b"".join(chunks)
 
         def log_message(self, *_: object) -> None:
             pass

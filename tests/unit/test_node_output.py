@@ -88,7 +88,7 @@ def test_task_folder_that_is_a_symlink_is_not_entered(tmp_path: Path) -> None:
     real.mkdir()
     (real / OUTPUT_NAME).write_bytes(b"x")
     (tmp_path / "task-000000001").symlink_to(real)
-    with pytest.raises(OSError, match="(?i)not a directory|symbolic"):
+    with pytest.raises(OSError, match=r"(?i)not a directory|symbolic"):
         take_output(tmp_path / "task-000000001", tmp_path / "target")
     assert (real / OUTPUT_NAME).exists()
 

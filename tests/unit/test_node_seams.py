@@ -73,8 +73,8 @@ RELIED_ON: dict[str, tuple[Callable[..., object], str]] = {
     "proxy_server.stream_handler_post": (proxy_server.stream_handler_post, "0bf657c9b2938e0f"),
     "AlgorithmClient.Task.create": (AlgorithmClient.Task.create, "02db5dea4b16f9ab"),
     "AlgorithmClient.Result.from_task": (AlgorithmClient.Result.from_task, "8874f8168febec52"),
-    "BlobStorageMixin._upload_run_data_to_server": (BlobStorageMixin._upload_run_data_to_server, "3e3eebb757785560"),
-    "BlobStorageMixin._download_run_data_from_server": (BlobStorageMixin._download_run_data_from_server, "7dda226773f3919d"),
+    "BlobStorageMixin._upload": (BlobStorageMixin._upload_run_data_to_server, "3e3eebb757785560"),
+    "BlobStorageMixin._download": (BlobStorageMixin._download_run_data_from_server, "7dda226773f3919d"),
     "BlobStorageMixin.check_if_blob_store_enabled": (BlobStorageMixin.check_if_blob_store_enabled, "46a89735c6475254"),
     "vnode-local start": (cli_node_start.callback, "8bdf39d46534bc25"),
 }

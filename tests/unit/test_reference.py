@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +18,11 @@ from vantage6_largefile.reference import (
     HEADER_BYTES,
     MAX_REFERENCE_BYTES,
     MAX_SIZE,
+    MEDIA_TYPES,
     SEGMENT_BYTES,
     TAG_BYTES,
     InputContext,
+    Reference,
     ResultContext,
     check_layout,
     is_object_id,
@@ -375,3 +379,36 @@ def test_fresh_ids_and_times_fit_the_format() -> None:
     identifier = new_object_id()
     location = str(object_location(STORE, RESULT, identifier))
     assert parse_reference(document(id=identifier, location=location, created_at=now_timestamp())).id == identifier
+
+
+# --- the specification ---------------------------------------------------------------------------------------------
+
+
+def vectors() -> tuple[Any, ...]:
+    """The JSON blocks of docs/reference-format.md, in their order."""
+    page = (Path(__file__).parents[2] / "docs" / "reference-format.md").read_text(encoding="utf-8")
+    return tuple(json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))
+
+
+def test_the_test_vectors_of_the_specification_hold() -> None:
+    example, locations, containment, changes = vectors()
+
+    assert parse_reference(example).model_dump(mode="json") == example
+    for text, valid in locations:
+        try:
+            Location.parse(text)
+        except InvalidReference:
+            assert not valid, text
+        else:
+            assert valid, text
+    for outer, inner, expected in containment:
+        assert Location.parse(outer).contains(Location.parse(inner)) is expected, (outer, inner)
+    for change in changes:
+        with pytest.raises(InvalidReference):
+            parse_reference({**example, **change})
+
+
+def test_the_specification_names_every_field_and_media_type() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference-format.md").read_text(encoding="utf-8")
+
+    assert [name for name in (*Reference.model_fields, *MEDIA_TYPES) if f"`{name}`" not in page] == []

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,6 +36,7 @@ from vantage6_largefile.transfer import (
     upload_file,
     upload_stream,
 )
+from vantage6_largefile.transfer.retry import Patience
 from vantage6_largefile.transfer.session import part_size_for
 
 PART = 64 * 1024
@@ -124,18 +126,29 @@ def test_store_that_stays_away_is_given_up(store: FaultyStore, spool: Path, fold
     assert unfinished(folder) == []
 
 
-def test_progress_of_other_parts_renews_patience(store: FaultyStore, spool: Path) -> None:
+def test_progress_of_other_parts_renews_patience(
+    store: FaultyStore, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Longer away, all in all, than the patience; but never without a part arriving in between.
-    waits = itertools.count()
+    now = 0.0
+
+    def sleep(_: Patience, seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(Patience, "_sleep", sleep)
+    tries = itertools.count()
 
     def mostly_away(_: int) -> None:
-        if next(waits) % 8:
-            raise StoreUnavailable("busy", retry_after=0.02)
+        if next(tries) % 8:
+            raise StoreUnavailable("busy", retry_after=1)
 
     store.before["put_part"] = mostly_away
 
-    upload(store, spool, options=TransferOptions(part_size=PART, concurrency=1, retry_for=0.6))
+    upload(store, spool, options=TransferOptions(part_size=PART, concurrency=1, retry_for=10))
 
+    assert now > 30
     assert content(store) == spool.read_bytes()
 
 
@@ -232,7 +245,7 @@ def test_file_that_grows_while_it_is_sent_is_not_committed(store: FaultyStore, s
 def test_file_that_shrinks_while_it_is_sent_is_not_committed(store: FaultyStore, spool: Path) -> None:
     store.before["put_part"] = lambda _: os.truncate(spool, PART)
 
-    with pytest.raises(SpoolMismatch, match="shorter|written to"):
+    with pytest.raises(SpoolMismatch, match=r"shorter|written to"):
         upload(store, spool)
 
     assert store.calls["commit"] == 0
@@ -351,13 +364,14 @@ def test_writer_left_without_commit_aborts(store: FaultyStore, folder: Path) -> 
 def test_failure_of_a_part_reaches_the_writer(store: FaultyStore, folder: Path) -> None:
     store.before["put_part"] = failing(StoreFull("full"))
 
-    with (
-        pytest.raises(StoreFull),
-        ObjectWriter(store, OBJECT, media_type="text/plain", options=OPTIONS) as writer,
-    ):
-        for _ in range(100):
-            writer.write(b"x" * PART)
-        writer.commit()
+    def write_much() -> None:
+        with ObjectWriter(store, OBJECT, media_type="text/plain", options=OPTIONS) as writer:
+            for _ in range(100):
+                writer.write(b"x" * PART)
+            writer.commit()
+
+    with pytest.raises(StoreFull):
+        write_much()
 
     assert unfinished(folder) == []
 

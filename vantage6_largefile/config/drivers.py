@@ -96,6 +96,21 @@ def check_folder(path: str) -> str:
     return normal
 
 
+def check_token_transport(url: str, credential: ParsedCredential) -> None:
+    """Tokens of an identity are sent over TLS only, also on loopback, and the SDK refuses anything else.
+
+    Raises
+    ------
+    Mistake
+        When a type of credential that gets tokens meets plain http.
+    """
+    if url.startswith("http://") and credential.credential.type in ("client_secret", "default"):
+        raise Mistake(
+            f"found {url} with a credential of type {credential.credential.type}, expected https: its tokens are "
+            "never sent over plain http; use sas or connection_string with a local emulator"
+        )
+
+
 def check_azure_location(pattern: LocationPattern) -> None:
     """An azure location names a container that Azure would take, whatever the organisation.
 
@@ -156,6 +171,10 @@ class Neighbourhood:
         if driver == "azure":
             resolved = {"account_url": self._azure_url(location, account_url, credential)}
             credential = credential or self._inherited(location, resolved["account_url"])
+            try:
+                check_token_transport(resolved["account_url"], credential)
+            except Mistake as mistake:
+                raise Mistake(f".account_url: {mistake}") from None
         elif driver == "file":
             resolved = {"path": self._folder(location, path)}
         elif driver not in installed_drivers():

@@ -15,6 +15,7 @@ from vantage6_largefile.config.drivers import (
     build_root,
     check_folder,
     check_root_name,
+    check_token_transport,
     installed_drivers,
 )
 from vantage6_largefile.config.elsewhere import Entries, check_names, text_options, warn_of_overlap
@@ -174,6 +175,11 @@ class _Own:
             )
         if endpoint is None or container is None:
             return None
+        if self.credential is not None:
+            try:
+                check_token_transport(endpoint.url, self.credential)
+            except Mistake as mistake:
+                self._note("account_url", str(mistake))
         root = self._root("prefix", "azure", endpoint.account, (container, *(self.block.prefix or ())))
         return OwnStore(root, {"account_url": endpoint.url}, endpoint) if root else None
 

@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from docker import DockerClient
 from docker.errors import APIError, BuildError, ImageNotFound
+
+from docker import DockerClient
 
 PACKAGE = "icd10_federated"
 # what the algorithm needs; vantage6's own pins decide about the rest
@@ -18,9 +19,10 @@ REQUIREMENTS = ("vantage6-algorithm-tools==4.15.2", "numpy>=1.26,<3", "scipy>=1.
 
 _HERE = Path(__file__).parent
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
-# in this form they are neither in the image nor in its history
+# used by the stage that installs, so that neither the image nor its history has them
 _BUILD_ARGUMENTS = ("PIP_INDEX_URL", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 _TAIL_LINES = 40
+_LINE = 100
 
 
 def base_image_available(docker_client: DockerClient, base_image: str) -> bool:
@@ -45,7 +47,7 @@ def base_image_available(docker_client: DockerClient, base_image: str) -> bool:
 def build_algorithm_image(
     docker_client: DockerClient, tag: str, base_image: str, progress: Callable[[str], None]
 ) -> str:
-    """Build the image of the demo's algorithm; about half a minute, or a second if nothing changed.
+    """Build the image of the demo's algorithm; about a minute, or a second if nothing changed.
 
     The build installs packages from PyPI (or the host's PIP_INDEX_URL). If SSL_CERT_FILE or REQUESTS_CA_BUNDLE is
     set on the host, those certificates are used inside too, for the installation only.
@@ -85,7 +87,7 @@ def build_algorithm_image(
             if line:
                 last.append(line)
             if line.startswith("Step "):
-                progress(line)
+                progress(line if len(line) <= _LINE else f"{line[:_LINE]}…")
     return str(docker_client.images.get(tag).id)
 
 

@@ -33,8 +33,8 @@ class Plan:
 
     parties: list[Party]
     largefile: Config
-    researcher: Config
-    inspection: list[Config]
+    researcher: Config = field(repr=False)
+    inspection: list[Config] = field(repr=False)
     hospitals: list[Party] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -52,10 +52,10 @@ class Party:
 
     name: str
     organization_id: int
-    block: Config | None = None
+    block: Config | None = field(default=None, repr=False)
     database: Path | None = None
     stock: bool = False
-    api_key: str = field(default_factory=lambda: str(uuid.uuid4()))
+    api_key: str = field(default_factory=lambda: str(uuid.uuid4()), repr=False)
 
     @property
     def user(self) -> str:

@@ -6,7 +6,7 @@ What `network` leaves open is as `requests` has it: proxies and certificates fro
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -76,8 +76,11 @@ class _Session(requests.Session):
     def __init__(self, network: NetworkConfig) -> None:
         super().__init__()
         self.auth = _KeepHeaders()
-        self.max_redirects = 0
         self._network = network
+
+    def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[requests.Response]:
+        # None at all, whatever the caller asks for: the answer itself goes back.
+        return iter(())
 
     def merge_environment_settings(self, url, proxies, stream, verify, cert):  # type: ignore[no-untyped-def]
         settings = super().merge_environment_settings(url, proxies or {}, stream, verify, cert)

@@ -116,6 +116,7 @@ def discard_upload(store: Store, session_file: Path) -> None:
 def _send(upload: Upload, spool: _Spool, expected: str | None) -> StoredObject:
     """Read the file once: hash all of it, send the parts that are not there yet, commit."""
     digest = hashlib.sha256()
+    spool.rewind()
     part_size = upload.session.part_size
     sender = upload.sender()
     parts: list[Part] = []
@@ -156,6 +157,11 @@ class _Spool:
         self._file = file
         with local_disk(path):
             self.state = SpoolState.of(os.fstat(file.fileno()))
+
+    def rewind(self) -> None:
+        """Read from the start."""
+        with local_disk(self.path):
+            self._file.seek(0)
 
     def read_into(self, view: memoryview) -> None:
         """Fill `view` with what comes next."""
