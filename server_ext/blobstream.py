@@ -55,11 +55,13 @@ class BlobStream(stock.BlobStream):  # type: ignore[misc]
     def _find(self, object_id: str) -> tuple[model.Run, ObjectKind] | None:
         """The run that an object belongs to; of several with the same input, one that the caller may see."""
         result = (
-            g.session.execute(sa.select(model.Run).where(model.Run.result_object_id == object_id)).scalars().first()
+            g.session.execute(sa.select(model.Run).where(model.Run.result_object_id == object_id, has_task))
+            .scalars()
+            .first()
         )
         if result is not None:
             return result, "result"
-        query = sa.select(model.Run).where(model.Run.input_object_id == object_id).order_by(model.Run.id)
+        query = sa.select(model.Run).where(model.Run.input_object_id == object_id, has_task).order_by(model.Run.id)
         runs = g.session.execute(query).scalars().all()
         own = self.obtain_organization_id()
         for run in sorted(runs, key=lambda run: run.organization_id != own):

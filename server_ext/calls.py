@@ -28,16 +28,17 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Refused(Exception):
-    """The call is refused: `status` and a message for the caller."""
+    """The call is refused: `status`, a message for the caller, and what a program can read of it."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, **details: object) -> None:
         self.status = int(status)
         self.message = message
+        self.details = details
         super().__init__(message)
 
     def answer(self) -> Answer:
         """As vantage6 words its refusals: a document with ``msg``."""
-        return {"msg": self.message}, self.status
+        return {"msg": self.message, **self.details}, self.status
 
 
 def endpoint(*kinds: str) -> Callable[[Callable[P, object]], Callable[P, object]]:

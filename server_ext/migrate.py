@@ -48,7 +48,7 @@ _DELAY = 30
 
 
 class MigrationError(LargeFileError):
-    """The database could not be upgraded; it is unchanged."""
+    """The database could not be reached, or not be changed; it is unchanged."""
 
 
 class DatabaseBehind(LargeFileError):
@@ -107,13 +107,15 @@ def check(uri: str) -> DatabaseStatus:
 
     Raises
     ------
-    sqlalchemy.exc.OperationalError
+    MigrationError
         When it cannot be reached.
     """
     engine = sa.create_engine(uri, poolclass=NullPool)
     try:
         with engine.connect() as connection:
             return _status(connection)
+    except sa.exc.OperationalError as error:
+        raise _unreachable(error) from error
     finally:
         engine.dispose()
 
@@ -170,18 +172,20 @@ def prepare(uri: str) -> None:
         status = _status(connection)
         if status.empty:
             _initialise(connection)
-        elif not status.known:
+            return
+        if not status.known:
             raise _newer(status)
-        elif not status.is_current:
+        if not status.is_current:
             lacking = f" It lacks: {', '.join(status.missing)}." if status.missing else ""
             raise DatabaseBehind(
                 f"The database is behind this version of vantage6-largefile (at {status.revision or 'stock vantage6'}, "
                 f"needed {status.head}).{lacking}",
                 advice="Make a backup, stop all servers on it, and run: v6-largefile db upgrade -c CONFIG",
             )
+        database.ensure_server_id(connection)
 
 
-# --- inside -----------------------------------------------------------------------------------------------------------
+# --- inside -------------------------------------------------------------------------------------------------------
 
 
 def _newer(status: DatabaseStatus) -> DatabaseBehind:
@@ -190,6 +194,10 @@ def _newer(status: DatabaseStatus) -> DatabaseBehind:
         f"{status.head}).",
         advice="Install that version again.",
     )
+
+
+def _unreachable(error: sa.exc.OperationalError) -> MigrationError:
+    return MigrationError(f"The database cannot be reached: {str(error.orig).strip()}.")
 
 
 def _status(connection: sa.engine.Connection) -> DatabaseStatus:
@@ -273,7 +281,7 @@ def _locked(uri: str) -> Iterator[sa.engine.Connection]:
     except sa.exc.OperationalError as error:
         raise MigrationError(
             f"The database did not let itself be changed: {str(error.orig).strip()}.",
-            advice="A running server, or another program, may hold it: stop that first.",
+            advice="It must be reachable, and a running server or another program may hold it: stop that first.",
         ) from error
     finally:
         engine.dispose()
@@ -284,7 +292,7 @@ def _wait_for(uri: str) -> None:
 
     Raises
     ------
-    sqlalchemy.exc.OperationalError
+    MigrationError
         When it does not in as much time as stock allows.
     """
     if make_url(uri).get_backend_name() == "sqlite":
@@ -297,7 +305,7 @@ def _wait_for(uri: str) -> None:
                     return
             except sa.exc.OperationalError as error:
                 if attempt == _ATTEMPTS:
-                    raise
+                    raise _unreachable(error) from error
                 log.error("The database does not answer, trying again in %s s: %s", _DELAY, str(error.orig).strip())
                 time.sleep(_DELAY)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from flask import g
@@ -53,15 +54,29 @@ def stock_node_seen(node: Node, socketio: SocketIO) -> None:
         log.error(
             "Run id=%s: failed, because node id=%s cannot read its input %s.", run.id, node.id, run.input_object_id
         )
-        _fail(run, _REPLACED)
+    if forgotten or runs:
+        fail_runs(runs, _REPLACED, socketio)
+
+
+def fail_runs(runs: Sequence[Run], reason: str, socketio: SocketIO) -> None:
+    """Fail runs whose node cannot do it, and their unstarted siblings as stock does. Commits.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    reason : str
+        Added to the log of each.
+    socketio : SocketIO
+        Tells the collaboration, as after every change of a run.
+    """
+    told = []
+    for run in runs:
+        _fail(run, reason)
+        told.append((run.id, run.task.collaboration_id))
         for sibling in _unstarted_siblings(run):
             _fail(sibling, f"Marked as failed because sibling run id={run.id} failed with status '{run.status}'.")
-    if not (forgotten or runs):
-        return
-    collaboration_id = node.collaboration_id
-    failed = [run.id for run in runs]
     g.session.commit()
-    for run_id in failed:
+    for run_id, collaboration_id in told:
         socketio.emit("status_update", {"run_id": run_id}, namespace="/tasks", room=f"collaboration_{collaboration_id}")
 
 

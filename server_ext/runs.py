@@ -75,7 +75,7 @@ class Run(stock.Run):  # type: ignore[misc]
         document = body.pop(RESULT_REFERENCE, None)
         if document is None:
             if "result" in body:
-                _check_inline_result(run, body["result"], found)
+                self._check_inline_result(run, body["result"], found)
             return super().patch(id)
 
         if "result" in body:
@@ -108,6 +108,22 @@ class Run(stock.Run):  # type: ignore[misc]
         finally:
             g.largefile_result = None
 
+    def _check_inline_result(self, run: model.Run, value: object, found: Settings) -> None:
+        if run.result_object_id is not None:
+            raise _other_reference(run)
+        try:
+            check_inline_size(
+                value,
+                found,
+                what=f"The result of run id={run.id}",
+                setting_advice="A node with large file support stores it in its organization's own container instead.",
+            )
+        except Refused as refusal:
+            # A stock node does not look at the answer: its run would stay active for ever, and its task with it.
+            if not calls.is_extended_request() and run.finished_at is None:
+                nodes.fail_runs([run], refusal.message, self.socketio)
+            raise
+
 
 def own_run(run_id: int) -> model.Run:
     """The run, which must be one of the calling node: its organisation's, in its collaboration.
@@ -116,10 +132,12 @@ def own_run(run_id: int) -> model.Run:
     ------
     Refused
         404 or 401, worded as stock does. Stock looks at the organisation only, which may have several nodes.
+        404 too for the run of a deleted subtask, which stock leaves behind without a task.
     """
     run = g.session.get(model.Run, run_id) if run_id <= calls.MAX_ID else None
-    if run is None:
-        raise Refused(HTTPStatus.NOT_FOUND, f"Run id={run_id} not found!")
+    if run is None or run.task is None:
+        deleted = " Its task was deleted." if run is not None else ""
+        raise Refused(HTTPStatus.NOT_FOUND, f"Run id={run_id} not found!{deleted}")
     if run.organization_id != g.node.organization_id or run.task.collaboration_id != g.node.collaboration_id:
         log.warning("Node id=%s asked to change run id=%s, which is not its own.", g.node.id, run_id)
         raise Refused(HTTPStatus.UNAUTHORIZED, "This is not your algorithm run to PATCH!")
@@ -180,17 +198,6 @@ def _check_new(run: model.Run, reference: Reference, found: Settings) -> None:
         raise Refused(
             HTTPStatus.CONFLICT, f"The result of run id={run.id} cannot be read from the store any more: {obstacle}."
         )
-
-
-def _check_inline_result(run: model.Run, value: object, found: Settings) -> None:
-    if run.result_object_id is not None:
-        raise _other_reference(run)
-    check_inline_size(
-        value,
-        found,
-        what=f"The result of run id={run.id}",
-        setting_advice="A node with large file support stores it in its organization's own container instead.",
-    )
 
 
 def _is_stored(run: model.Run, reference: Reference) -> bool:

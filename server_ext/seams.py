@@ -94,16 +94,11 @@ def mend_enums() -> None:
 
 
 def add_columns() -> None:
-    """server/model/run.py: four columns more in ``Run``.
-
-    They are hidden from ``jsonable`` (backend/common/jsonable.py), which would show them to anybody.
-    """
+    """server/model/run.py: four columns more in ``Run``."""
     if "columns" in _applied:
         return
-    columns = run_columns()
-    for name, column in columns.items():
+    for name, column in run_columns().items():
         setattr(model.Run, name, column)
-    model.Run._hidden_attributes = [*model.Run._hidden_attributes, *columns]
     _applied.add("columns")
 
 

@@ -25,7 +25,7 @@ from server_ext.references import check_inline_size, check_place
 from server_ext.runs import ReferenceConflict
 from server_ext.settings import Settings
 from vantage6_largefile.reference import InputContext, Reference
-from vantage6_largefile.wire import CLIENT_FLAG, INPUT_REFERENCE
+from vantage6_largefile.wire import CLIENT_FLAG, INPUT_REFERENCE, NOT_EXTENDED
 
 log = logging.getLogger(__name__)
 
@@ -189,16 +189,17 @@ def _check_receivers(pending: PendingTask, collaboration: model.Collaboration) -
     receivers = nodes.nodes_of(set(pending.inputs), collaboration.id)
     extended = database.extended_nodes(g.session, [node.id for node in receivers])
     able = {node.organization_id for node in receivers if node.id in extended}
-    unable = [
-        f"'{organization.name}' (id={organization.id})"
+    unable = {
+        organization.id: f"'{organization.name}' (id={organization.id})"
         for organization in collaboration.organizations
         if organization.id in pending.inputs and organization.id not in able
-    ]
+    }
     if unable:
         raise Refused(
             HTTPStatus.CONFLICT,
-            f"The node of organization {', '.join(sorted(unable))} has no large file support and cannot read an input "
-            "from a store. Send it a smaller input, or have its node upgraded.",
+            f"The node of organization {', '.join(sorted(unable.values()))} has no large file support and cannot read "
+            "an input from a store. Send it a smaller input, or have its node upgraded.",
+            **{NOT_EXTENDED: sorted(unable)},
         )
 
 
@@ -232,7 +233,7 @@ def _take_back(task_id: int | None) -> None:
     g.session.commit()
 
 
-# --- SQLAlchemy events ----------------------------------------------------------------------------------------------
+# --- SQLAlchemy events --------------------------------------------------------------------------------------------
 
 
 def _pending() -> PendingTask | None:

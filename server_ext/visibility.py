@@ -102,7 +102,7 @@ def facts_of(run: Run) -> RunFacts:
     return RunFacts(run.organization_id, task.init_org_id, task.collaboration_id, task.job_id)
 
 
-# --- what the schemas of runs and results call ----------------------------------------------------------------------
+# --- what the schemas of runs and results call --------------------------------------------------------------------
 
 
 def shown_reference(run: Run, kind: ObjectKind) -> dict[str, object] | None:

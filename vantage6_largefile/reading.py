@@ -177,7 +177,8 @@ class Reader:
             store,
             reference.parsed_location,
             stored_size=reference.stored_size,
-            sha256=reference.sha256,
+            # The envelope authenticates every byte itself; a digest on top would only cost time.
+            sha256=reference.sha256 if reference.envelope is None else None,
             etag=reference.etag,
             options=self._options,
             cancel=self._cancel,

@@ -434,3 +434,28 @@ def test_times_that_are_none_are_400(world: World, moment: str) -> None:
     answer = world.finish(runs[A], world.result_reference(runs[A]), finished_at=moment)
 
     assert answer.status_code == 400
+
+
+def test_run_of_a_deleted_subtask_is_404(world: World) -> None:
+    parent, _ = world.task((DHD,))
+    _, runs = world.task((A,), by=world.container(DHD, parent), client=False)
+    document = world.result_reference(runs[A])
+    world.user(DHD).delete(f"task/{parent}").raise_for_status()
+
+    patched = world.finish(runs[A], document)
+    placed = world.node(A).post(
+        f"largefile/runs/{runs[A]}/placement", json={"size": 1, "media_type": "application/json"}
+    )
+
+    assert (patched.status_code, placed.status_code) == (404, 404)
+    assert "deleted" in patched.json()["msg"]
+
+
+def test_object_of_a_deleted_subtask_is_404_on_the_blob_route(world: World) -> None:
+    parent, _ = world.task((DHD,))
+    _, runs = world.task((A,), by=world.container(DHD, parent), client=False)
+    document = world.result_reference(runs[A])
+    world.finish(runs[A], document).raise_for_status()
+    world.user(DHD).delete(f"task/{parent}").raise_for_status()
+
+    assert world.user(DHD).get(f"blobstream/{document['id']}").status_code == 404

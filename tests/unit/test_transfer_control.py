@@ -207,3 +207,11 @@ def test_what_was_there_before_is_no_speed(clock: Clock) -> None:
     clock.now += 2
     meter.add(1)
     assert seen == [0.5]
+
+
+def test_low_bandwidth_makes_short_bursts() -> None:
+    mib = 1 << 20
+    assert TransferOptions(part_size=8 * mib).burst == 8 * mib
+    assert TransferOptions(part_size=8 * mib, max_bandwidth=100 * mib).burst == 8 * mib
+    assert TransferOptions(part_size=8 * mib, max_bandwidth=2 * mib).burst == mib
+    assert TransferOptions(part_size=8 * mib, max_bandwidth=1000).burst == 256 * 1024

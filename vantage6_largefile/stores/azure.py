@@ -32,7 +32,6 @@ from vantage6_largefile.stores.base import ObjectInfo, Part, StoreLimits, Upload
 from vantage6_largefile.stores.http import SEND_BLOCK
 
 MIB = 1 << 20
-_PIECE = MIB
 _TOKEN = re.compile(r"[0-9a-f]{32}\Z")
 # Azure wants all block ids of a blob to be of equal length, and takes 50,000 blocks.
 _BLOCK_ID = re.compile(r"([0-9a-f]{32})(\d{6})\Z")
@@ -155,7 +154,7 @@ class AzureStore:
     def read(
         self, location: Location, *, offset: int = 0, length: int | None = None, if_match: str | None = None
     ) -> Iterator[bytes]:
-        """Stream a range. One request, and one buffer, per ``part_size`` (at least 4 MiB) of it."""
+        """Stream a range. One request, and one piece, per ``part_size`` (at least 4 MiB) of it."""
         blob = self._blob(location)
         return self._read(blob, location, offset, length, if_match)
 
@@ -171,10 +170,7 @@ class AzureStore:
                 download = blob.download_blob(
                     offset=offset, length=length, etag=if_match, match_condition=MatchConditions.IfNotModified
                 )
-            for chunk in download.chunks():
-                view = memoryview(chunk)
-                for start in range(0, len(view), _PIECE):
-                    yield bytes(view[start : start + _PIECE])
+            yield from download.chunks()
         except HttpResponseError as error:
             if error.status_code == 416:
                 return

@@ -203,7 +203,7 @@ class Store(Protocol):
     def read(
         self, location: Location, *, offset: int = 0, length: int | None = None, if_match: str | None = None
     ) -> Iterator[bytes]:
-        """Stream the bytes from `offset`, in pieces of at most a few MiB.
+        """Stream the bytes from `offset`, in pieces of at most a few MiB or one part.
 
         The first request is made when the first piece is asked for. A range that goes beyond the object yields
         what there is of it, possibly nothing; a connection that breaks is an error and never a short stream.

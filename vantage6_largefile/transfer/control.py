@@ -12,6 +12,7 @@ from vantage6_largefile.errors import TransferCancelled
 
 MIB = 1 << 20
 _REPORT_EVERY = 0.1
+_SMALLEST_BURST = 256 * 1024
 
 
 class Progress(Protocol):
@@ -106,6 +107,13 @@ class TransferOptions:
             raise ValueError("part_size and concurrency are at least 1, retry_for at least 0")
         if self.max_bandwidth is not None:
             object.__setattr__(self, "limiter", RateLimiter(self.max_bandwidth))
+
+    @property
+    def burst(self) -> int:
+        """Bytes of one part under the bandwidth limit: half a second of the line, which keeps the traffic even."""
+        if self.max_bandwidth is None:
+            return self.part_size
+        return min(self.part_size, max(self.max_bandwidth // 2, _SMALLEST_BURST))
 
     @classmethod
     def from_config(cls, config: TransferConfig) -> TransferOptions:

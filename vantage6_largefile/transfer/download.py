@@ -35,7 +35,7 @@ def iter_object(
     offset: int = 0,
     length: int | None = None,
 ) -> Generator[bytes, None, None]:
-    """Stream the stored form of an object, in pieces of at most a few MiB, verified before it ends.
+    """Stream the stored form of an object, in pieces of at most one part, verified before it ends.
 
     Up to ``options.concurrency`` ranges are read ahead, in memory of at most ``part_size × (concurrency + 1)``; a
     lost connection is taken up again at the byte where it broke. Nothing is asked for before the first piece is.
@@ -118,7 +118,7 @@ class _Reader:
         self._patience = Patience(location, options.retry_for, cancel)
 
     def pieces(self, offset: int, end: int) -> Generator[bytes, None, None]:
-        part = self._options.part_size
+        part = self._options.burst
         ranges = deque((start, min(start + part, end)) for start in range(offset, end, part))
         if len(ranges) == 0:
             if self._size == 0:

@@ -25,8 +25,6 @@ from vantage6_largefile.transfer.retry import Patience
 
 logger = logging.getLogger(__name__)
 
-_SMALLEST_PACED_PART = 256 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
@@ -57,11 +55,7 @@ def part_size_for(size: int | None, limits: StoreLimits, options: TransferOption
     StoreMisconfigured
         When the store takes no object of that size.
     """
-    part = options.part_size
-    if options.max_bandwidth is not None:
-        # A part is one burst: half a second of the line keeps the traffic even.
-        part = min(part, max(options.max_bandwidth // 2, _SMALLEST_PACED_PART))
-    part = min(max(part, limits.min_part), limits.max_part)
+    part = min(max(options.burst, limits.min_part), limits.max_part)
     if size is None or size <= part * limits.max_parts:
         return part
     if size > limits.max_part * limits.max_parts:
