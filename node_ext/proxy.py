@@ -24,6 +24,7 @@ from vantage6_largefile.errors import (
     LargeFileError,
     LocationRefused,
     ObjectNotFound,
+    ResultNotAllowed,
     ServerRejected,
     ServerUnavailable,
     StoreFull,
@@ -169,7 +170,10 @@ class ContainerProxy:
     def _prepare(self, session: ContainerSession, record: dict[str, JsonValue]) -> None:
         """Make a record what the stock algorithm client expects; one bad record does not take the others down."""
         if record.get(RESULT_REFERENCE) is not None:
-            self._remember(session, dict(record))
+            try:
+                self._remember(session, dict(record))
+            except (InvalidReference, ResultNotAllowed) as error:
+                log.error("Run %d asked for the result of run %s: %s", session.run_id, record.get("id"), error)
             # The container needs the id only, and must not learn where the object lies.
             record.pop(RESULT_REFERENCE)
             return
@@ -178,11 +182,7 @@ class ContainerProxy:
             record["result"] = base64.b64encode(self._decryptor.decrypt(value)).decode("ascii")
 
     def _remember(self, session: ContainerSession, record: dict[str, object]) -> ReadableObject | None:
-        try:
-            item = result_of_record(record, self._server_id)
-        except InvalidReference as error:
-            log.error("Run %d asked for the result of run %s: %s", session.run_id, record.get("id"), error)
-            return None
+        item = result_of_record(record, self._server_id)
         if item is not None:
             with session.lock:
                 session.results[item.reference.id] = item
@@ -220,7 +220,7 @@ def _status_of(error: LargeFileError) -> int:
     if isinstance(error, ServerRejected):
         return error.status
     for kind, status in (
-        (LocationRefused, HTTPStatus.FORBIDDEN),
+        ((LocationRefused, ResultNotAllowed), HTTPStatus.FORBIDDEN),
         (InvalidReference, HTTPStatus.BAD_REQUEST),
         (ObjectNotFound, HTTPStatus.NOT_FOUND),
         (StoreFull, HTTPStatus.INSUFFICIENT_STORAGE),

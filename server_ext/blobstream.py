@@ -54,15 +54,12 @@ class BlobStream(stock.BlobStream):  # type: ignore[misc]
 
     def _find(self, object_id: str) -> tuple[model.Run, ObjectKind] | None:
         """The run that an object belongs to; of several with the same input, one that the caller may see."""
-        result = (
-            g.session.execute(sa.select(model.Run).where(model.Run.result_object_id == object_id, has_task))
-            .scalars()
-            .first()
-        )
+        # stock leaves the runs of deleted subtasks behind, without a task
+        runs_of = sa.select(model.Run).where(model.Run.task_id.is_not(None)).order_by(model.Run.id)
+        result = g.session.execute(runs_of.where(model.Run.result_object_id == object_id)).scalars().first()
         if result is not None:
             return result, "result"
-        query = sa.select(model.Run).where(model.Run.input_object_id == object_id, has_task).order_by(model.Run.id)
-        runs = g.session.execute(query).scalars().all()
+        runs = g.session.execute(runs_of.where(model.Run.input_object_id == object_id)).scalars().all()
         own = self.obtain_organization_id()
         for run in sorted(runs, key=lambda run: run.organization_id != own):
             if self._may_view(run):

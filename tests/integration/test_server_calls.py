@@ -6,9 +6,10 @@ import uuid
 
 import pytest
 import requests
-from support import server_world
-from support.server_world import DHD, HOMELESS, MAX_INLINE, OLD, OTHER, PLAIN, A, B, World, now
-from support.v6server import Caller
+
+from tests.support import server_world
+from tests.support.server_world import DHD, HOMELESS, MAX_INLINE, OLD, OTHER, PLAIN, A, B, World, now
+from tests.support.v6server import Caller
 
 world = server_world.world
 

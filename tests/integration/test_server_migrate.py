@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from support import quiet_server, server_world, v6server  # noqa: F401  (quiet_server must be imported)
 
 from server_ext import database, migrate
+from tests.support import quiet_server, server_world, v6server  # noqa: F401  (quiet_server must be imported)
 
 ORGANIZATIONS = ["first", "second"]
 

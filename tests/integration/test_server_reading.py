@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from support import server_world
-from support.server_world import DHD, OLD, OTHER, PLAIN, A, B, World
-from support.v6server import Caller
+
+from tests.support import server_world
+from tests.support.server_world import DHD, OLD, OTHER, PLAIN, A, B, World
+from tests.support.v6server import Caller
 
 world = server_world.world
 

@@ -8,10 +8,24 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
-from support import server_world
-from support.server_world import DHD, HOMELESS, JWE, MAX_INLINE, OTHER, PLAIN, SECRET, STORES, A, B, World, now
-from support.v6server import Caller
 
+from tests.support import server_world
+from tests.support.server_world import (
+    DHD,
+    HOMELESS,
+    JWE,
+    MAX_INLINE,
+    OLD,
+    OTHER,
+    PLAIN,
+    SECRET,
+    STORES,
+    A,
+    B,
+    World,
+    now,
+)
+from tests.support.v6server import Caller
 from vantage6_largefile.reference import stored_size_of
 from vantage6_largefile.wire import EXTENDED_HEADER
 
@@ -393,16 +407,39 @@ def test_inline_result_that_looks_like_an_id_is_not_taken_for_one(world: World) 
     assert (record["result"], record["blob_storage_used"]) == (value, False)
 
 
-@pytest.mark.parametrize("extended", [True, False])
-def test_inline_result_over_the_limit_is_refused_naming_the_setting(world: World, extended: bool) -> None:
-    _, runs = world.task()
-    value = "A" * ((MAX_INLINE + 5000) * 4 // 3)
+TOO_LARGE = "A" * ((MAX_INLINE + 5000) * 4 // 3)
 
-    answer = world.node(A, extended=extended).patch(f"run/{runs[A]}", json={"result": value, "finished_at": now()})
+
+def test_inline_result_over_the_limit_is_refused_naming_the_setting(world: World) -> None:
+    _, runs = world.task()
+
+    answer = world.node(A).patch(f"run/{runs[A]}", json={"result": TOO_LARGE, "finished_at": now()})
 
     assert answer.status_code == 413
     assert "largefile.max_inline_result" in answer.json()["msg"]
     assert columns_of(world, runs[A])["finished_at"] is None
+
+
+def test_too_large_a_result_of_a_stock_node_fails_the_run_with_the_reason(world: World) -> None:
+    task_id, runs = world.task((OLD,))
+
+    answer = world.node(OLD, extended=False).patch(f"run/{runs[OLD]}", json={"result": TOO_LARGE, "finished_at": now()})
+
+    assert answer.status_code == 413
+    row = columns_of(world, runs[OLD])
+    assert (row["status"], row["result"]) == ("failed", None)
+    assert row["finished_at"] is not None
+    assert "largefile.max_inline_result" in str(row["log"])
+    assert world.user(DHD).get(f"task/{task_id}").json()["status"] == "failed"
+
+
+def test_too_large_a_result_of_another_node_fails_nothing(world: World) -> None:
+    _, runs = world.task()
+
+    answer = world.node(B, extended=False).patch(f"run/{runs[A]}", json={"result": TOO_LARGE, "finished_at": now()})
+
+    assert answer.status_code == 401
+    assert columns_of(world, runs[A])["status"] == "pending"
 
 
 def test_inline_result_of_exactly_the_limit_is_taken_with_what_encryption_adds(world: World) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
-from support import quiet_server, server_world, v6server  # noqa: F401  (quiet_server must be imported)
 
 from server_ext import migrate
+from tests.support import quiet_server, server_world, v6server  # noqa: F401  (quiet_server must be imported)
 
 KEY = "00000000-0000-4000-8000-000000000001"
 TASK: dict[str, object] = {

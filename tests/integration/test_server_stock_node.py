@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support import server_world
-from support.server_world import DHD, INLINE_INPUT, OLD, PLAIN, A, World, now
+
+from tests.support import server_world
+from tests.support.server_world import DHD, INLINE_INPUT, OLD, PLAIN, A, World, now
 
 world = server_world.world
 

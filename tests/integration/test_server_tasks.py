@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 import sqlalchemy as sa
-from support import server_world
-from support.server_world import (
+
+from tests.support import server_world
+from tests.support.server_world import (
     DHD,
     ENCRYPTED_INPUT,
     HOMELESS,
@@ -26,7 +27,8 @@ from support.server_world import (
     B,
     World,
 )
-from support.v6server import Caller
+from tests.support.v6server import Caller
+from vantage6_largefile.wire import NOT_EXTENDED
 
 world = server_world.world
 
@@ -203,6 +205,7 @@ def test_receiver_whose_node_is_stock_is_named(world: World) -> None:
     assert answer.status_code == 409
     assert "'old' (id=4)" in answer.json()["msg"]
     assert "hospital-a" not in answer.json()["msg"]
+    assert answer.json()[NOT_EXTENDED] == [OLD]
     assert count_tasks(world) == before
     assert post(world, {"id": A, "input_reference": document}).status_code == 201
 

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from support import postgres, v6server
-from support.v6server import Caller, Member, ServerProcess
 
+from tests.support import postgres, v6server
+from tests.support.v6server import Caller, Member, ServerProcess
 from vantage6_largefile.reference import InputContext, ResultContext, now_timestamp, stored_size_of
 
 DHD, A, B, OLD, HOMELESS = 1, 2, 3, 4, 5

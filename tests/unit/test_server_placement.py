@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from support import quiet_server  # noqa: F401  (must be imported before vantage6's server)
 
 from server_ext.placement import ParentNode, Situation, decide
+from tests.support import quiet_server  # noqa: F401  (must be imported before vantage6's server)
 
 CENTRAL, A, B = 1, 2, 3
 LIMIT = 1000

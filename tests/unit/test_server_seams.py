@@ -17,9 +17,9 @@ from types import CodeType
 import pytest
 import vantage6.backend.common.base as stock_base
 from flask import Flask, request
-from support import quiet_server  # noqa: F401  (must be imported before vantage6's server)
 
 from server_ext import app, seams
+from tests.support import quiet_server  # noqa: F401  (must be imported before vantage6's server)
 from vantage6_largefile.reference import parse_reference
 
 app.install()
@@ -158,8 +158,7 @@ def test_no_other_schema_shows_runs() -> None:
 
 
 def test_limited_view_is_that_of_the_reference() -> None:
-    from support.server_world import reference
-
+    from tests.support.server_world import reference
     from vantage6_largefile.reference import Reference, ResultContext
 
     document = reference(ResultContext("0" * 8 + "-0000-4000-8000-" + "0" * 12, 1, 1), "file://root", 5)
