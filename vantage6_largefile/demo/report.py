@@ -41,10 +41,10 @@ def print_report(
     seconds: float,
 ) -> None:
     """Print all that the demo found."""
-    runs = Table(title="Where every result is", title_justify="left")
+    runs = _table(console, "Where every result is")
     for heading in ("run", "who", "what", "status", "stored at"):
         runs.add_column(heading, justify="right" if heading == "run" else "left", overflow="fold")
-    for heading in ("in the store", "in the database", "seconds"):
+    for heading in ("in store", "in database", "seconds"):
         runs.add_column(heading, justify="right")
     for row in rows:
         runs.add_row(
@@ -59,7 +59,7 @@ def print_report(
         )
     console.print(runs)
 
-    quality = Table(title="What the model has learnt (texts of codes that no hospital has seen)", title_justify="left")
+    quality = _table(console, "What the model has learnt (texts of codes that no hospital has seen)")
     for heading in ("", "top-1", "top-5", "seconds"):
         quality.add_column(heading, justify="left" if not heading else "right")
     baseline = _mapping(model["baseline"])
@@ -70,7 +70,7 @@ def print_report(
         )
     console.print(quality)
 
-    walls = Table(title="One hospital tries to read another's object", title_justify="left")
+    walls = _table(console, "One hospital tries to read another's object")
     for heading in ("who", "whose", "by its configuration", "past it, with its credential"):
         walls.add_column(heading, overflow="fold")
     for attempt in attempts:
@@ -86,6 +86,12 @@ def print_report(
         + ("[bold red]FOUND[/]" if payload_found else "[bold green]none[/] (searched for bytes of the model)")
     )
     console.print(f"Done in {seconds:.0f} s.")
+
+
+def _table(console: Console, title: str) -> Table:
+    # A title of the table itself would be folded to the table's width.
+    console.print(f"\n[bold]{title}[/]")
+    return Table()
 
 
 def _mapping(value: object) -> Mapping[str, float]:
