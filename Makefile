@@ -11,10 +11,10 @@ BIN := .venv/bin
 ARGS ?=
 export PYTHON
 
-.PHONY: help venv azurite demo test lint format lock clean
+.PHONY: help venv azurite demo test bench-transfer lint format lock clean
 
 help: ## show this
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 venv: ## make .venv from requirements.lock, or bring it up to date
 	@bash scripts/venv.sh
@@ -27,6 +27,9 @@ demo: venv azurite ## run the demo
 
 test: venv azurite ## run the tests; what needs Azurite, PostgreSQL or Docker is skipped where that is missing
 	$(BIN)/python -m pytest $(ARGS)
+
+bench-transfer: venv azurite ## measure transfers beside the SDK and the stock cryptor
+	$(BIN)/python -m benchmarks.transfer $(ARGS)
 
 lint: venv ## ruff, mypy, the layers, the scripts and the lock file
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ MASK = "[redacted]"
 _VALUE = r"[^\s&;,'\"<>{}\\]+"
 _NAMES = (
     "client[_-]?secret|client[_-]?assertion|access[_-]?token|refresh[_-]?token|id[_-]?token|account[_-]?key|"
-    "secret[_-]?access[_-]?key|api[_-]?key|connection[_-]?string|password"
+    "session[_-]?token|security[_-]?token|secret[_-]?access[_-]?key|api[_-]?key|connection[_-]?string|password"
 )
 
 # The name of a secret with what stands between it and its value, lists and sets included.

@@ -60,7 +60,7 @@ def test_every_example_of_a_server_loads(block: dict[str, Any]) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(examples("large_result_store")) == 4
+    assert len(examples("large_result_store")) == 5
     assert len(examples("largefile")) == 1
 
 

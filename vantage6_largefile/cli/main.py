@@ -9,6 +9,7 @@ import click
 import yaml
 
 from vantage6_largefile import __version__
+from vantage6_largefile.cli.objects import objects
 from vantage6_largefile.errors import ConfigurationError, LargeFileError
 
 _CONFIG = click.option(
@@ -24,6 +25,9 @@ _CONFIG = click.option(
 @click.version_option(__version__, prog_name="v6-largefile")
 def cli() -> None:
     """Large results for vantage6: objects in each party's own store, references on the server."""
+
+
+cli.add_command(objects)
 
 
 @cli.command("demo", context_settings={"ignore_unknown_options": True})

@@ -6,6 +6,7 @@ from vantage6_largefile.config.node import load_large_result_store
 from vantage6_largefile.config.result_store import LargeResultStore, Readable, Shared
 from vantage6_largefile.config.server import LegacyStore, ServerConfig, load_largefile
 from vantage6_largefile.config.store import (
+    AccessKeyCredential,
     ClientSecretCredential,
     ConnectionStringCredential,
     Credential,
@@ -18,6 +19,7 @@ from vantage6_largefile.config.store import (
 from vantage6_largefile.config.values import LocationPattern
 
 __all__ = [
+    "AccessKeyCredential",
     "ClientSecretCredential",
     "ConnectionStringCredential",
     "Credential",

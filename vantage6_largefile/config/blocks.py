@@ -19,6 +19,8 @@ DEFAULT_INLINE_LIMIT = 32 * MIB
 
 SIZE = "a size such as 1MiB, 500MB or 1048576"
 _ENDPOINT = "an endpoint such as https://ACCOUNT.blob.core.windows.net"
+_ENDPOINT_URL = "the URL of an S3 server such as https://s3.hospital.nl"
+_REGION = "a region such as eu-west-1"
 
 
 class Block(BaseModel):
@@ -34,6 +36,10 @@ class StoreBlock(Block):
     driver: StrictStr | None = Field(None, description="the name of a driver")
     account_url: StrictStr | None = Field(None, description=_ENDPOINT)
     container: StrictStr | None = Field(None, description="the name of a container")
+    endpoint: StrictStr | None = Field(None, description="the name of the S3 server in locations")
+    endpoint_url: StrictStr | None = Field(None, description=_ENDPOINT_URL)
+    region: StrictStr | None = Field(None, description=_REGION)
+    bucket: StrictStr | None = Field(None, description="the name of a bucket")
     prefix: Prefix | None = Field(None, description="a prefix such as 'ziekenhuis-a/': letters, digits, '.', '_', '-'")
     root: StrictStr | None = Field(None, description="the name of this store in locations")
     path: StrictStr | None = Field(None, description="an absolute path")
@@ -76,6 +82,8 @@ class ElsewhereBlock(Block):
     location: object = Field(None)
     credential: object = Field(None, repr=False)
     account_url: StrictStr | None = Field(None, description=_ENDPOINT)
+    endpoint_url: StrictStr | None = Field(None, description=_ENDPOINT_URL)
+    region: StrictStr | None = Field(None, description=_REGION)
     path: StrictStr | None = Field(None, description="an absolute path")
     options: object = Field(None, repr=False)
 
@@ -96,6 +104,7 @@ class SharedBlock(ElsewhereBlock):
 #: Keys that belong to one kind of driver. ``""`` stands for drivers of others.
 DRIVER_KEYS: Mapping[str, tuple[str, ...]] = {
     "azure": ("account_url", "container", "prefix", "credential"),
+    "s3": ("endpoint", "endpoint_url", "region", "bucket", "prefix", "credential"),
     "file": ("root", "path", "prefix"),
     "": ("location", "options", "credential"),
 }

@@ -17,6 +17,7 @@ from vantage6_largefile.config.endpoints import Endpoint, parse_authority, parse
 from vantage6_largefile.config.problems import Mistake, Problems, describe, suggestion
 from vantage6_largefile.config.secrets import EXPECTED, resolve
 from vantage6_largefile.config.store import (
+    AccessKeyCredential,
     ClientSecretCredential,
     ConnectionStringCredential,
     Credential,
@@ -32,9 +33,16 @@ TYPES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "connection_string": (("connection_string",), ()),
     "default": ((), ()),
     "sas": (("sas",), ()),
+    "access_key": (("access_key_id", "secret_access_key"), ("session_token",)),
 }
 #: Types that the design names and a later version brings.
 LATER = ("certificate", "managed_identity", "key_vault")
+
+#: The types that mean something to the drivers of this package; drivers of others take what they like.
+TYPES_OF_DRIVER: Mapping[str, tuple[str, ...]] = {
+    "azure": ("client_secret", "connection_string", "default", "sas"),
+    "s3": ("access_key", "default"),
+}
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _ALL_KEYS = frozenset(key for needed, allowed in TYPES.values() for key in (*needed, *allowed))
@@ -97,6 +105,8 @@ def parse_credential(
         return None
     if kind == "default":
         return ParsedCredential(DefaultCredential())
+    if kind == "access_key":
+        return _access_key(texts, path=path, problems=problems)
     return _client_secret(texts, path=path, problems=problems, allow_custom=allow_custom)
 
 
@@ -160,6 +170,40 @@ def _client_secret(
             client_id=texts["client_id"],
             client_secret=SecretStr(texts["client_secret"]),
             authority=authority,
+        )
+    )
+
+
+def check_type(credential: ParsedCredential | None, driver: str) -> None:
+    """Whether a driver of this package can use this type of credential.
+
+    Raises
+    ------
+    Mistake
+        When it cannot.
+    """
+    known = TYPES_OF_DRIVER.get(driver)
+    if credential is not None and known is not None and credential.credential.type not in known:
+        raise Mistake(
+            f"found a credential of type {credential.credential.type}, expected one for driver {driver}: "
+            f"{', '.join(known)}"
+        )
+
+
+def _access_key(texts: Mapping[str, str], *, path: str, problems: Problems) -> ParsedCredential | None:
+    # Both stand in headers as they are: white space in them would only fail later, as a wrong signature.
+    before = len(problems.lines)
+    for key in texts:
+        if not texts[key].isascii() or " " in texts[key]:
+            problems.expected(f"{path}.{key}", texts[key], "text without spaces, as it was issued", hidden=True)
+    if len(problems.lines) > before:
+        return None
+    token = texts.get("session_token")
+    return ParsedCredential(
+        AccessKeyCredential(
+            access_key_id=texts["access_key_id"],
+            secret_access_key=SecretStr(texts["secret_access_key"]),
+            session_token=None if token is None else SecretStr(token),
         )
     )
 

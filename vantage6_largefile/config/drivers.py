@@ -11,16 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 
-from vantage6_largefile.config.credentials import ParsedCredential
+from vantage6_largefile.config.credentials import ParsedCredential, check_type
 from vantage6_largefile.config.endpoints import Endpoint, check_container, parse_endpoint
 from vantage6_largefile.config.problems import Mistake, describe
+from vantage6_largefile.config.s3 import options_elsewhere
 from vantage6_largefile.config.store import Credential, NetworkConfig, StoreConfig, TransferConfig
 from vantage6_largefile.config.values import PLACEHOLDER, SAMPLE_IDS, LocationPattern, fill
 from vantage6_largefile.errors import InvalidReference
 from vantage6_largefile.location import Location, is_segment
 
 #: Drivers that this package brings itself. Others are found by their entry point.
-BUILT_IN = ("azure", "file")
+BUILT_IN = ("azure", "file", "s3")
 #: Must equal ``stores.base.ENTRY_POINT_GROUP``; that layer lies above this one. A test compares them.
 ENTRY_POINT_GROUP = "vantage6_largefile.stores"
 #: Characters left for the layout below a store: ``v6lf/<uuid>/c<n>/results/run-<n>/<uuid>``.
@@ -147,6 +148,8 @@ class Neighbourhood:
         *,
         credential: ParsedCredential | None,
         account_url: str | None,
+        endpoint_url: str | None,
+        region: str | None,
         path: str | None,
         options: Mapping[str, str] | None,
     ) -> StoreTemplate:
@@ -162,12 +165,18 @@ class Neighbourhood:
         driver = location.driver
         for key, value, owner in (
             ("account_url", account_url, driver == "azure"),
+            ("endpoint_url", endpoint_url, driver == "s3"),
+            ("region", region, driver == "s3"),
             ("path", path, driver == "file"),
             ("options", options, driver not in BUILT_IN),
             ("credential", credential, driver != "file"),
         ):
             if value is not None and not owner:
                 raise Mistake(f".{key}: not a key for a location of driver {driver}; remove it")
+        try:
+            check_type(credential, driver)
+        except Mistake as mistake:
+            raise Mistake(f".credential.type: {mistake}") from None
         if driver == "azure":
             resolved = {"account_url": self._azure_url(location, account_url, credential)}
             credential = credential or self._inherited(location, resolved["account_url"])
@@ -175,6 +184,8 @@ class Neighbourhood:
                 check_token_transport(resolved["account_url"], credential)
             except Mistake as mistake:
                 raise Mistake(f".account_url: {mistake}") from None
+        elif driver == "s3":
+            resolved, credential = self._s3(location, endpoint_url, region, credential)
         elif driver == "file":
             resolved = {"path": self._folder(location, path)}
         elif driver not in installed_drivers():
@@ -237,13 +248,41 @@ class Neighbourhood:
         if self.own is None or self.own_credential_broken:
             raise Follows
         missing = ".credential: found nothing, expected a credential of its own:"
-        if own is None:
+        if own is None or self.own.root.driver == "s3":
             raise Mistake(f"{missing} this node's own store has none that Azure would know")
         if own.account_bound and (self.own.endpoint is None or self.own.endpoint.url != account_url):
             raise Mistake(f"{missing} that of this node's own store was signed by another storage account")
         if own.container_bound and location.for_organization(1).segments[0] != self.own.root.segments[0]:
             raise Mistake(f"{missing} the SAS of this node's own store is for one container only")
         return own
+
+    def _s3(
+        self,
+        location: LocationPattern,
+        endpoint_url: str | None,
+        region: str | None,
+        credential: ParsedCredential | None,
+    ) -> tuple[dict[str, str], ParsedCredential]:
+        """Options and credential: those of the own store where the server has the same name, else the entry's own."""
+        if self.own is None and (endpoint_url is None or credential is None):
+            raise Follows
+        own = self.own if self.own is not None and self.own.root.driver == "s3" else None
+        own_name = own.root.authority if own else None
+        options = options_elsewhere(
+            location,
+            endpoint_url=endpoint_url,
+            region=region,
+            own_name=own_name,
+            own_options=own.options if own else {},
+        )
+        if credential is not None:
+            return options, credential
+        name = location.for_organization(1).authority
+        if name != own_name:
+            raise Mistake(f".credential: found nothing, expected a credential for the S3 server {name}")
+        if self.own_credential is None:
+            raise Follows
+        return options, self.own_credential
 
     def _folder(self, location: LocationPattern, path: str | None) -> str:
         name = location.text.removeprefix("file://").partition("/")[0]

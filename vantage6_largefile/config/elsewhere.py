@@ -18,6 +18,9 @@ from vantage6_largefile.location import is_segment
 
 log = logging.getLogger(__name__)
 
+#: The option that says what the authority of a location stands for.
+_MEANING = {"azure": "account_url", "file": "path", "s3": "endpoint_url"}
+
 
 def text_options(raw: object, path: str, problems: Problems) -> dict[str, str] | None:
     """The ``options`` of a driver that this package does not bring: text by name. None when absent or broken."""
@@ -135,6 +138,8 @@ class Entries:
                 location,
                 credential=credential,
                 account_url=block.account_url,
+                endpoint_url=block.endpoint_url,
+                region=block.region,
                 path=block.path,
                 options=options,
             )
@@ -147,7 +152,7 @@ class Entries:
 
 
 def check_names(own: OwnStore, readable: tuple[Readable, ...], shared: tuple[Shared, ...], problems: Problems) -> None:
-    """One name in locations (account, root) stands for one endpoint or folder, whichever entry it comes from."""
+    """One name in locations (account, server, root) stands for one endpoint or folder, whichever entry has it."""
     meaning: dict[tuple[str, str], tuple[str, str]] = {}
     stores = [("the node's own store", own.root.driver, own.root.authority, own.options)]
     stores += [
@@ -156,7 +161,10 @@ def check_names(own: OwnStore, readable: tuple[Readable, ...], shared: tuple[Sha
     ]
     stores += [(f"shared[{i}]", e.location.driver, e.location.authority, e.store.options) for i, e in enumerate(shared)]
     for where, driver, authority, options in stores:
-        resolved = options.get("account_url" if driver == "azure" else "path") if driver in ("azure", "file") else None
+        resolved = options.get(_MEANING.get(driver, ""))
+        if driver == "s3":
+            # Of a server, the buckets may lie in different regions: only the URL says which server it is.
+            resolved = resolved or "AWS"
         if resolved is None:
             continue
         first = meaning.setdefault((driver, authority), (where, resolved))

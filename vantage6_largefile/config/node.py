@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vantage6_largefile.config.blocks import DRIVER_KEYS, StoreBlock
-from vantage6_largefile.config.credentials import ParsedCredential, parse_credential
+from vantage6_largefile.config.credentials import ParsedCredential, check_type, parse_credential
 from vantage6_largefile.config.drivers import (
     BUILT_IN,
     Neighbourhood,
@@ -24,12 +24,15 @@ from vantage6_largefile.config.endpoints import Endpoint, check_container, parse
 from vantage6_largefile.config.network import load_network, load_transfer
 from vantage6_largefile.config.problems import Mistake, Problems, check, describe, suggestion
 from vantage6_largefile.config.result_store import LargeResultStore
+from vantage6_largefile.config.s3 import AWS, check_bucket, check_name, check_region, parse_endpoint_url, server_options
 from vantage6_largefile.config.store import StoreConfig
 from vantage6_largefile.config.values import parse_fingerprint, parse_organization_id
 from vantage6_largefile.errors import ConfigurationError, InvalidReference
 from vantage6_largefile.location import Location
 
 BLOCK = "large_result_store"
+#: The keys that say which S3 server is meant: a mistake in one of them is not reported as another one missing.
+_SERVER_KEYS = frozenset({"endpoint", "endpoint_url", "region"})
 
 
 def load_large_result_store(
@@ -138,8 +141,15 @@ class _Own:
             return None
         self._refuse_keys_of_others(driver)
         before = len(self.problems.lines)
+        try:
+            check_type(self.credential, driver)
+        except Mistake as mistake:
+            self._note("credential.type", str(mistake))
+            return None
         if driver == "azure":
             own = self._azure()
+        elif driver == "s3":
+            own = self._s3()
         elif driver == "file":
             own = self._file()
         else:
@@ -234,6 +244,53 @@ class _Own:
             return None
         root = self._root("prefix", "file", name, self.block.prefix or ())
         return OwnStore(root, {"path": check_folder(path)}) if root else None
+
+    def _s3(self) -> OwnStore | None:
+        bucket = self._checked("bucket", check_bucket)
+        if self.block.bucket is None:
+            self._note("bucket", "found nothing, expected the name of a bucket")
+        if self.credential is None and not self.credential_broken:
+            self._note("credential", "found nothing, expected a mapping with a type")
+        name, options = self._server()
+        if name is None or options is None or bucket is None:
+            return None
+        root = self._root("prefix", "s3", name, (bucket, *(self.block.prefix or ())))
+        return OwnStore(root, options) if root else None
+
+    def _server(self) -> tuple[str | None, dict[str, str] | None]:
+        """Name and options of the S3 server; None after a mistake."""
+        block = self.block
+        url = self._checked("endpoint_url", parse_endpoint_url)
+        region = self._checked("region", check_region)
+        name = block.endpoint
+        if name is None and block.endpoint_url is None:
+            name = AWS
+        if name is None:
+            self._note("endpoint", "found nothing, expected the name of this server in locations, such as minio")
+            return None, None
+        try:
+            check_name(name, url)
+        except Mistake as mistake:
+            self._note("endpoint", str(mistake))
+            return None, None
+        noted = (url is None and block.endpoint_url is not None) or (region is None and block.region is not None)
+        if noted or not _SERVER_KEYS.isdisjoint(self.broken):
+            return name, None
+        try:
+            return name, server_options(name, url, region)
+        except Mistake as mistake:
+            key, _, text = str(mistake).removeprefix(".").partition(": ")
+            self._note(key, text)
+            return name, None
+
+    def _checked(self, key: str, check_value: Callable[[str], str]) -> str | None:
+        """The value of a key as `check_value` returns it; None when absent, or after a mistake (noted)."""
+        value = getattr(self.block, key)
+        try:
+            return None if value is None else check_value(value)
+        except Mistake as mistake:
+            self._note(key, str(mistake))
+            return None
 
     def _other(self, driver: str) -> OwnStore | None:
         options = text_options(self.block.options, f"{BLOCK}.options", self.problems)

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, StrictInt, StrictStr
 from vantage6_largefile.config.blocks import SIZE, Block
 from vantage6_largefile.config.drivers import check_azure_location
 from vantage6_largefile.config.problems import Mistake, Problems, check, describe
+from vantage6_largefile.config.s3 import check_s3_location
 from vantage6_largefile.config.secrets import resolve
 from vantage6_largefile.config.store import MIB
 from vantage6_largefile.config.values import (
@@ -230,9 +231,9 @@ def _pattern(item: object, organization: int | Literal["*"], path: str, problems
             "organisation id instead of '*'",
         )
         return None
-    if pattern.driver == "azure":
+    if pattern.driver in ("azure", "s3"):
         try:
-            check_azure_location(pattern)
+            (check_azure_location if pattern.driver == "azure" else check_s3_location)(pattern)
         except Mistake as mistake:
             problems.add(path, str(mistake))
             return None

@@ -52,15 +52,24 @@ class ClientSecretCredential(_CredentialModel):
     authority: str | None = None
 
 
+class AccessKeyCredential(_CredentialModel):
+    """An access key of an S3 server; with a session token when it is a temporary one."""
+
+    type: Literal["access_key"] = "access_key"
+    access_key_id: str
+    secret_access_key: SecretStr
+    session_token: SecretStr | None = None
+
+
 class DefaultCredential(_CredentialModel):
-    """Whatever identity the environment offers (azure-identity's default chain)."""
+    """Whatever identity the environment offers: the default chain of azure-identity, or that of boto3 for ``s3``."""
 
     type: Literal["default"] = "default"
 
 
 #: Exactly one of the credential types, told apart by ``type``.
 Credential: TypeAlias = Annotated[
-    ConnectionStringCredential | SasCredential | ClientSecretCredential | DefaultCredential,
+    ConnectionStringCredential | SasCredential | ClientSecretCredential | AccessKeyCredential | DefaultCredential,
     Field(discriminator="type"),
 ]
 
@@ -115,9 +124,11 @@ class StoreConfig:
     driver : str
         Name of the driver; equals ``root.driver``.
     root : Location
-        Store and prefix: ``azure://account/container/prefix…``, ``file://hospital-a/prefix…``.
+        Store and prefix: ``azure://account/container/prefix…``, ``s3://server/bucket/prefix…``,
+        ``file://hospital-a/prefix…``.
     options : mapping of str to str
         The driver's own. azure: ``account_url`` (https, or http on loopback; no query, no final slash).
+        s3: ``region``, and ``endpoint_url`` (https, or http on loopback; no final slash), without which it is AWS.
         file: ``path`` (absolute folder that ``file://<root name>`` stands for). Not shown in `repr`, because
         a third-party driver may keep something secret in it.
     credential : Credential or None

@@ -28,6 +28,7 @@ from vantage6_largefile.errors import (
 from vantage6_largefile.location import Location, is_segment
 from vantage6_largefile.stores.azure_client import container_client
 from vantage6_largefile.stores.azure_errors import BAD_CREDENTIAL, code_of, mapped, translate
+from vantage6_largefile.stores.azure_range import stream_range
 from vantage6_largefile.stores.base import ObjectInfo, Part, StoreLimits, UploadSession, require_inside
 from vantage6_largefile.stores.http import SEND_BLOCK
 
@@ -154,9 +155,8 @@ class AzureStore:
     def read(
         self, location: Location, *, offset: int = 0, length: int | None = None, if_match: str | None = None
     ) -> Iterator[bytes]:
-        """Stream a range. One request, and one piece, per ``part_size`` (at least 4 MiB) of it."""
-        blob = self._blob(location)
-        return self._read(blob, location, offset, length, if_match)
+        """Stream a range with one request, in pieces of at most 256 KiB."""
+        return self._read(self._blob(location), location, offset, length, if_match)
 
     def _read(
         self, blob: BlobClient, location: Location, offset: int, length: int | None, if_match: str | None
@@ -164,13 +164,7 @@ class AzureStore:
         if length == 0:
             return
         try:
-            if if_match is None:
-                download = blob.download_blob(offset=offset, length=length)
-            else:
-                download = blob.download_blob(
-                    offset=offset, length=length, etag=if_match, match_condition=MatchConditions.IfNotModified
-                )
-            yield from download.chunks()
+            yield from stream_range(blob, offset, length, if_match)
         except HttpResponseError as error:
             if error.status_code == 416:
                 return

@@ -11,6 +11,7 @@ from azure.identity import DefaultAzureCredential
 from azure.storage.blob import ContainerClient
 
 from vantage6_largefile.config.store import (
+    AccessKeyCredential,
     ClientSecretCredential,
     ConnectionStringCredential,
     Credential,
@@ -20,9 +21,7 @@ from vantage6_largefile.config.store import (
     StoreConfig,
 )
 from vantage6_largefile.errors import ConfigurationError
-from vantage6_largefile.stores.http import http_session
-
-MIB = 1 << 20
+from vantage6_largefile.stores.http import SEND_BLOCK, http_session
 
 #: Seconds without a single byte moving after which a request has failed.
 CONNECT_TIMEOUT = 20
@@ -57,7 +56,6 @@ def container_client(config: StoreConfig) -> ContainerClient:
         raise ConfigurationError([f"account_url: {account_url} is not https; tokens are sent over TLS only"])
     # Several transfers run beside each other on one store.
     session = http_session(config.network, connections=max(16, 4 * config.transfer.concurrency))
-    block = max(4 * MIB, config.transfer.part_size) + 1  # one more: readers look one byte beyond the end
     return ContainerClient(
         account_url,
         config.root.segments[0],
@@ -66,13 +64,11 @@ def container_client(config: StoreConfig) -> ContainerClient:
             session=session,
             connection_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
-            connection_data_block_size=MIB,
+            connection_data_block_size=SEND_BLOCK,
         ),
         logger=_http_log,
         permit_redirects=False,
         retry_total=0,
-        max_single_get_size=block,
-        max_chunk_get_size=block,
     )
 
 
@@ -99,6 +95,8 @@ def azure_credential(credential: Credential, account: str, network: NetworkConfi
                 logger=_http_log,
                 **kwargs,
             )
+        case AccessKeyCredential():
+            raise ConfigurationError(["credential.type: found access_key, which Azure does not know"])
         case DefaultCredential():
             return DefaultAzureCredential(transport=_identity_transport(network), logger=_http_log)
 

@@ -104,7 +104,9 @@ def _by_status(status: int, code: str, what: str, location: Location) -> StoreEr
         if code == "AuthorizationPermissionMismatch":
             return StoreAccessDenied(what, advice="The identity lacks this right.")
         return StoreAccessDenied(
-            what, advice="The credential is not accepted here, or the account's firewall does not let this machine in."
+            what,
+            advice="The credential is not accepted here or not at this time (check its validity and this machine's "
+            "clock), or the account's firewall does not let this machine in.",
         )
     if status == 404:
         if code == "BlobNotFound":

@@ -58,6 +58,11 @@ def reserve_space(descriptor: int, size: int) -> None:
             raise
 
 
+def flush_data(descriptor: int) -> None:
+    """Bring the bytes of a file to disk."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
 def sync_folder(path: Path) -> None:
     """Bring the names in a folder to disk, where the system can."""
     if os.name == "nt":

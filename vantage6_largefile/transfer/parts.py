@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from vantage6_largefile.stores.base import Part, Store, UploadSession
 from vantage6_largefile.transfer.control import Meter, TransferOptions
+from vantage6_largefile.transfer.memory import keep_freed_memory
 from vantage6_largefile.transfer.retry import Patience
 
 
@@ -33,6 +34,7 @@ class PartSender:
         meter: Meter,
         size: int | None,
     ) -> None:
+        keep_freed_memory()
         self._store = store
         self._session = session
         self._limiter = options.limiter
@@ -73,18 +75,25 @@ class PartSender:
             self._free.append(buffer)
 
     def send(
-        self, number: int, buffer: bytearray, length: int, acknowledged: Callable[[Part], None] | None = None
+        self,
+        number: int,
+        buffer: bytearray,
+        length: int,
+        acknowledged: Callable[[Part, str], None] | None = None,
+        digest: Future[str] | str | None = None,
     ) -> None:
         """Send the first `length` bytes of `buffer` as part `number`; returns at once.
 
         Parameters
         ----------
         acknowledged : callable, optional
-            Called in the sending thread with the part when the store has it.
+            Called in the sending thread with the part, and the digest of all up to its end, when the store has it.
+        digest : str or Future of str, optional
+            That digest. While it is in the making the buffer is in use.
         """
         with self._changed:
             self._on_their_way += 1
-        self._executor.submit(self._work, number, buffer, length, acknowledged)
+        self._executor.submit(self._work, number, buffer, length, acknowledged, digest)
 
     def finish(self) -> list[Part]:
         """Wait for all parts that were sent; their list, by number. Raises the first failure."""
@@ -102,13 +111,21 @@ class PartSender:
         self._patience.give_up()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _work(self, number: int, buffer: bytearray, length: int, acknowledged: Callable[[Part], None] | None) -> None:
+    def _work(
+        self,
+        number: int,
+        buffer: bytearray,
+        length: int,
+        acknowledged: Callable[[Part, str], None] | None,
+        digest: Future[str] | str | None,
+    ) -> None:
         try:
             view = memoryview(buffer)[:length]
             self._patience.pace(self._limiter, length)
             part = self._patience.call(lambda: self._store.put_part(self._session, number, view))
+            hashed = digest.result() if isinstance(digest, Future) else digest or ""
             if acknowledged is not None:
-                acknowledged(part)
+                acknowledged(part, hashed)
             self._meter.add(length)
         except BaseException as error:  # noqa: BLE001 - carried to the thread that waits for this part
             with self._changed:

@@ -2,6 +2,9 @@
 
 A file of JSON lines, each on disk before the work goes on: first what is uploaded and how, then each part that the
 store acknowledged, then, before it is sent, the intent to commit. A last line that was cut by a crash is ignored.
+
+While the spool file is still being sealed the record says only that: a file whose sealing was cut short is of no use,
+so nothing about its parts has to be on disk. What the store acknowledged meanwhile is written when sealing ends.
 """
 
 from __future__ import annotations
@@ -32,6 +35,10 @@ class SpoolState:
         """The state that a `stat` shows."""
         return cls(status.st_size, status.st_mtime_ns)
 
+    def to_list(self) -> list[int]:
+        """What :meth:`from_list` takes."""
+        return [self.size, self.modified_ns]
+
     @classmethod
     def from_list(cls, document: object) -> SpoolState:
         """The state that a record holds as a list of two numbers."""
@@ -48,8 +55,8 @@ class UploadRecord:
     Attributes
     ----------
     session : UploadSession
-    spool : SpoolState
-        The spool file when the upload began.
+    spool : SpoolState or None
+        The spool file when the upload began; None while it is being sealed.
     parts : dict of int to Part
         Acknowledged by the store.
     digests : dict of int to str
@@ -60,19 +67,20 @@ class UploadRecord:
 
     path: Path
     session: UploadSession
-    spool: SpoolState
+    spool: SpoolState | None
     parts: dict[int, Part] = field(default_factory=dict)
     digests: dict[int, str] = field(default_factory=dict)
     committing: bool = False
     _lock: Lock = field(default_factory=Lock, repr=False)
+    _held_back: bytearray = field(default_factory=bytearray, repr=False)
 
     @classmethod
-    def create(cls, path: Path, session: UploadSession, spool: SpoolState) -> UploadRecord:
-        """Write a new record in the place of any older one, atomically."""
+    def create(cls, path: Path, session: UploadSession, spool: SpoolState | None) -> UploadRecord:
+        """Write a new record in the place of any older one, atomically. No `spool` yet: it is being sealed."""
         head = {
             "version": _VERSION,
             "session": session.to_dict(),
-            "spool": [spool.size, spool.modified_ns],
+            "spool": None if spool is None else spool.to_list(),
         }
         temporary = path.with_name(f".{path.name}.new")
         with local_disk(path):
@@ -104,7 +112,8 @@ class UploadRecord:
             head = documents[0]
             if head["version"] != _VERSION:
                 raise ValueError(f"version {head['version']!r} is not known")
-            record = cls(path, UploadSession.from_dict(_object(head["session"])), SpoolState.from_list(head["spool"]))
+            spool = None if head["spool"] is None else SpoolState.from_list(head["spool"])
+            record = cls(path, UploadSession.from_dict(_object(head["session"])), spool)
             for document in documents[1:]:
                 record._apply(document)
         except (ValueError, KeyError, IndexError, TypeError) as error:
@@ -114,8 +123,12 @@ class UploadRecord:
         return record
 
     def acknowledge(self, part: Part, digest: str) -> None:
-        """Note a part that the store has; on disk when this returns."""
+        """Note a part that the store has; on disk when this returns, unless the spool file is still being sealed."""
         self._append({"part": [part.number, part.size, part.tag, digest]})
+
+    def sealed(self, spool: SpoolState) -> None:
+        """Note that the spool file is complete and on disk: from now on the upload can be gone on with."""
+        self._append({"sealed": spool.to_list()})
 
     def announce_commit(self) -> None:
         """Note that a commit is about to be sent."""
@@ -129,20 +142,27 @@ class UploadRecord:
 
     def _append(self, document: dict[str, object]) -> None:
         with self._lock, local_disk(self.path):
+            lines = bytes(self._held_back) + _line(document)
+            self._apply(document)
+            if self.spool is None:
+                self._held_back[:] = lines
+                return
+            self._held_back.clear()
             with closing_descriptor(os.open(self.path, os.O_RDWR | os.O_APPEND)) as descriptor:
                 # After a crash in mid-line, begin a line of our own: half a line and this one would be lost together.
                 size = os.fstat(descriptor).st_size
                 os.lseek(descriptor, size - 1, os.SEEK_SET)
                 torn = b"" if os.read(descriptor, 1) == b"\n" else b"\n"
-                write_all(descriptor, torn + _line(document))
+                write_all(descriptor, torn + lines)
                 os.fsync(descriptor)
-            self._apply(document)
 
     def _apply(self, document: Mapping[str, object]) -> None:
         match document:
             case {"part": [int(number), int(size), str(tag), str(digest)]}:
                 self.parts[number] = Part(number, size, tag)
                 self.digests[number] = digest
+            case {"sealed": list(spool)}:
+                self.spool = SpoolState.from_list(spool)
             case {"committing": True}:
                 self.committing = True
             case _:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,9 +107,10 @@ class Upload:
             lambda: self._store.begin(self._location, media_type=media_type, part_size=part_size)
         )
 
-    def keep_record(self, path: Path, spool: SpoolState) -> None:
-        """Keep a record of the upload that has begun."""
+    def keep_record(self, path: Path, spool: SpoolState | None) -> UploadRecord:
+        """Keep a record of the upload that has begun; without `spool` of one whose file is still being sealed."""
         self.record = UploadRecord.create(path, self.session, spool)
+        return self.record
 
     def go_on(self, record: UploadRecord) -> None:
         """Go on with the upload of a record.
@@ -135,6 +136,11 @@ class Upload:
         if self._session is None:
             raise RuntimeError("the upload has not begun")
         return self._session
+
+    @property
+    def note(self) -> Callable[[Part, str], None] | None:
+        """What to call with each part that the store acknowledged; None without a record."""
+        return None if self.record is None else self.record.acknowledge
 
     def sender(self) -> PartSender:
         """What sends the parts of this upload; :meth:`close` lets go of it."""
@@ -194,6 +200,10 @@ class Upload:
                 f"{self._location} is already there with {info.size} bytes instead of {size}; it was not touched."
             ) from error
         return info
+
+    def give_up(self) -> None:
+        """No thread of this upload shall wait or try any longer: it failed elsewhere. Returns at once."""
+        self._patience.give_up()
 
     def close(self) -> None:
         """Let go of threads and buffers; waits for the requests that are on their way. Idempotent."""

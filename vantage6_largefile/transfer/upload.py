@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from vantage6_largefile.errors import ObjectExists, SpoolMismatch, UploadSession
 from vantage6_largefile.location import Location
 from vantage6_largefile.stores.base import Part, Store
 from vantage6_largefile.transfer.control import CancelToken, Progress, TransferOptions
+from vantage6_largefile.transfer.hashing import RunningDigest
 from vantage6_largefile.transfer.local import local_disk
 from vantage6_largefile.transfer.record import SpoolState, UploadRecord
 from vantage6_largefile.transfer.session import StoredObject, Upload
@@ -115,8 +114,17 @@ def discard_upload(store: Store, session_file: Path) -> None:
 
 def _send(upload: Upload, spool: _Spool, expected: str | None) -> StoredObject:
     """Read the file once: hash all of it, send the parts that are not there yet, commit."""
-    digest = hashlib.sha256()
     spool.rewind()
+    with RunningDigest() as digest:
+        parts, found = _send_parts(upload, spool, digest)
+    spool.check_unchanged()
+    if expected is not None and found != expected:
+        raise SpoolMismatch(f"{spool.path} is not what was announced (sha256 differs); nothing was committed.")
+    info = upload.commit(parts, spool.state.size)
+    return StoredObject(info.location, spool.state.size, found, info.etag)
+
+
+def _send_parts(upload: Upload, spool: _Spool, digest: RunningDigest) -> tuple[list[Part], str]:
     part_size = upload.session.part_size
     sender = upload.sender()
     parts: list[Part] = []
@@ -124,29 +132,19 @@ def _send(upload: Upload, spool: _Spool, expected: str | None) -> StoredObject:
         length = min(part_size, spool.state.size - start)
         buffer = sender.buffer()
         spool.read_into(memoryview(buffer)[:length])
-        digest.update(memoryview(buffer)[:length])
+        so_far = digest.add(memoryview(buffer)[:length])
         there = upload.there.get(number)
         if there is None:
-            note = _note(upload.record, digest.hexdigest()) if upload.record is not None else None
-            sender.send(number, buffer, length, note)
+            sender.send(number, buffer, length, upload.note, so_far)
             continue
-        if upload.record is None or upload.record.digests[number] != digest.hexdigest() or there.size != length:
+        if upload.record is None or upload.record.digests[number] != so_far.result() or there.size != length:
             raise SpoolMismatch(
                 f"{spool.path} differs, before byte {start + length}, from what was sent of it; nothing was committed."
             )
         parts.append(there)
         sender.give_back(buffer)
     parts += sender.finish()
-    spool.check_unchanged()
-    found = digest.hexdigest()
-    if expected is not None and found != expected:
-        raise SpoolMismatch(f"{spool.path} is not what was announced (sha256 differs); nothing was committed.")
-    info = upload.commit(sorted(parts, key=lambda part: part.number), spool.state.size)
-    return StoredObject(info.location, spool.state.size, found, info.etag)
-
-
-def _note(record: UploadRecord, digest: str) -> Callable[[Part], None]:
-    return lambda part: record.acknowledge(part, digest)
+    return sorted(parts, key=lambda part: part.number), digest.hexdigest()
 
 
 class _Spool:
@@ -193,6 +191,11 @@ def _matching_record(
         raise SpoolMismatch(
             f"Upload record {session_file} is about {record.session.location}, not about {location}.",
             advice="Remove it to send the object from the start.",
+        )
+    if record.spool is None:
+        raise SpoolMismatch(
+            f"According to {session_file}, {spool.path} was never sealed to its end; it is never sent.",
+            advice="Discard it and seal the source again, under a new key.",
         )
     # A file that was restored from a backup has another time. With a digest to check it by, the content decides.
     same = record.spool == spool.state or (sha256 is not None and record.spool.size == spool.state.size)

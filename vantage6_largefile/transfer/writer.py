@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from types import TracebackType
 
 from vantage6_largefile.location import Location
 from vantage6_largefile.stores.base import Store
 from vantage6_largefile.transfer.control import CancelToken, Progress, TransferOptions
+from vantage6_largefile.transfer.hashing import RunningDigest
 from vantage6_largefile.transfer.session import StoredObject, Upload
 
 
@@ -66,7 +66,7 @@ class ObjectWriter:
         self._upload = Upload(store, location, size=size, options=options, progress=progress, cancel=cancel)
         self._upload.begin(media_type)
         self._sender = self._upload.sender()
-        self._digest = hashlib.sha256()
+        self._digest = RunningDigest()
         self._announced = size
         self._size = 0
         self._part = 1
@@ -87,7 +87,6 @@ class ObjectWriter:
         taken = len(view)
         if self._announced is not None and self._size + taken > self._announced:
             raise ValueError(f"{self._announced} bytes were announced, more were written")
-        self._digest.update(view)
         self._size += taken
         while view:
             if self._buffer is None:
@@ -102,7 +101,8 @@ class ObjectWriter:
         return taken
 
     def _send(self, buffer: bytearray) -> None:
-        self._sender.send(self._part, buffer, self._filled)
+        digest = self._digest.add(memoryview(buffer)[: self._filled])
+        self._sender.send(self._part, buffer, self._filled, digest=digest)
         self._part += 1
         self._buffer = None
 
@@ -127,12 +127,15 @@ class ObjectWriter:
             raise
         self._open = False
         self._upload.close()
-        return StoredObject(info.location, self._size, self._digest.hexdigest(), info.etag)
+        found = self._digest.hexdigest()
+        self._digest.close()
+        return StoredObject(info.location, self._size, found, info.etag)
 
     def abort(self) -> None:
         """Give the upload up. Does nothing after :meth:`commit` or a second time."""
         if self._open:
             self._open = False
+            self._digest.close()
             self._upload.abort()
 
     def _check_open(self) -> None:
