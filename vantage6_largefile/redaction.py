@@ -40,12 +40,6 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
         re.compile(rf"(?i)((?:(?<![a-z0-9_])|(?<=%26)|(?<=%3f))sig(?:nature)?(?:=|%3d)){_VALUE}"),
         rf"\1{MASK}",
     ),
-    # Connection strings. Base64 keys contain '=' and '/', and a SAS contains '&': only ';' or white space ends them.
-    (
-        ("accountkey", "sharedaccess"),
-        re.compile(r"(?i)((?:AccountKey|SharedAccessKey|SharedAccessSignature)\s*=\s*)[^\s;'\"<>]+"),
-        rf"\1{MASK}",
-    ),
     # Authorization headers of Entra ID, vantage6 and storage.
     (("bearer",), re.compile(r"(?i)\b(Bearer\s+)[A-Za-z0-9._~+/=-]{16,}"), rf"\1{MASK}"),
     (
@@ -56,6 +50,9 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     (("sharedkey",), re.compile(r"\b(SharedKey(?:Lite)?\s+[A-Za-z0-9_-]+:)[A-Za-z0-9+/=]+"), rf"\1{MASK}"),
     # Compact JWT and JWE: the header is base64url of '{"…', which always begins with eyJ.
     (("eyj",), re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*){2,4}"), MASK),
+    # The first word behind an opening quote, for itself: where a text was cut, a value's own quote is missing, and what
+    # would pass for it is the opening quote of the next secret.
+    (_NAME_HINTS, re.compile(rf"(?i)({_NAMED}['\"])[^\s'\"\\]+"), rf"\1{MASK}"),
     # name=value, "name": "value", 'name': ['value']. A quoted value ends at its own quote, or where the text was cut;
     # a quote behind a backslash does not end it, however many backslashes a repr of a repr has put there.
     (_NAME_HINTS, re.compile(rf'(?i)({_NAMED})"[^"]*(?:(?<=\\)"[^"]*)*(?:"|\Z)'), rf'\1"{MASK}"'),
@@ -71,6 +68,13 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     ),
     # user:password@ in the URL of a proxy or database.
     (("@",), re.compile(r"(://[^\s/:@'\"]*:)[^\s/@'\"]+(?=@)"), rf"\1{MASK}"),
+    # Connection strings. Base64 keys contain '=' and '/', and a SAS contains '&': only ';' or white space ends them.
+    # They come last, because such a value would swallow the name of the secret behind it.
+    (
+        ("accountkey", "sharedaccess"),
+        re.compile(r"(?i)((?:AccountKey|SharedAccessKey|SharedAccessSignature)\s*=\s*)[^\s;'\"<>]+"),
+        rf"\1{MASK}",
+    ),
 )
 
 

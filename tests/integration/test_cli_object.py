@@ -298,15 +298,15 @@ def test_list_is_sorted_and_by_whole_segments(folder_place: Place) -> None:
 def test_removal_asks_first(folder_place: Place) -> None:
     folder_place.put(b"x", "result")
 
-    no = folder_place.call("rm", "result", answer="n\n")
-    nobody = folder_place.call("rm", "result")
-    there = folder_place.call("stat", "result").returncode
-    yes = folder_place.call("rm", "result", "--json", answer="y\n")
+    no = folder_place.run("rm", "result", answer="n\n")
+    nobody = folder_place.run("rm", "result")
+    there = folder_place.run("stat", "result").returncode
+    yes = folder_place.run("rm", "result", "--json", answer="y\n")
 
     assert (no.returncode, nobody.returncode, there, yes.returncode) == (1, 1, 0, 0)
     assert "Remove file://dhd/central/result?" in no.stderr
     assert json.loads(yes.stdout)["removed"] is True
-    assert folder_place.call("rm", "result", "--yes").returncode == 3
+    assert folder_place.run("rm", "result", "--yes").returncode == 3
 
 
 def test_store_of_another_is_read_and_never_written(folder_place: Place, tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ class FileStore:
             if os.fstat(descriptor).st_nlink > 1:
                 raise UploadSessionLost(f"The upload of {location} was committed; no part of it can change.")
             start = (number - 1) * session.part_size
-            # Not at once: for long writes Linux takes its page cache in large blocks, which a virtual machine may have to
-            # ask back from its host, at several times the cost of the copy.
+            # Not at once: for long writes Linux takes its page cache in large blocks, which a virtual machine may have
+            # to ask back from its host, at several times the cost of the copy.
             for at in range(0, size, _WRITE):
                 posix.write_at(descriptor, memoryview(data)[at : at + _WRITE], start + at)
             posix.flush_data(descriptor)

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from vantage6_largefile.errors import StoreAccessDenied, StoreFull, StoreMisconfigured
 
+#: Bytes of one write. For longer ones Linux takes its page cache in large blocks, which a virtual machine may have to
+#: ask back from its host, at several times the cost of the copy.
+WRITE_BYTES = 256 * 1024
+
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -41,7 +45,7 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write all of `data` at the descriptor's position."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        view = view[os.write(descriptor, view[:WRITE_BYTES]) :]
 
 
 def reserve_space(descriptor: int, size: int) -> None:

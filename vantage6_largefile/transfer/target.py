@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vantage6_largefile.transfer.control import MIB
 from vantage6_largefile.transfer.local import (
+    WRITE_BYTES,
     closing_descriptor,
     flush_data,
     local_disk,
@@ -87,7 +88,7 @@ class TargetFile:
                 write_all(self._descriptor, view)
             return
         while view:
-            written = os.pwrite(self._descriptor, view, offset)
+            written = os.pwrite(self._descriptor, view[:WRITE_BYTES], offset)
             view = view[written:]
             offset += written
 
