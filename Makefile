@@ -26,7 +26,7 @@ demo: venv azurite ## run the demo
 	$(BIN)/v6-largefile demo $(ARGS)
 
 test: venv azurite ## run the tests; what needs Azurite, PostgreSQL or Docker is skipped where that is missing
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 bench-transfer: venv azurite ## measure transfers beside the SDK and the stock cryptor
 	$(BIN)/python -m benchmarks.transfer $(ARGS)

@@ -1,7 +1,7 @@
 """Transfers of ours beside the SDK's own calls and the stock cryptor: same store, same run, same part size.
 
 Each operation runs in a fresh process, so that its peak memory is its own. Contenders take turns (A, B, C, A, B, C):
-the ratios are those within each round. Every round begins with an empty store; dirty pages are written out before
+the ratios are those within each round. Each begins with an empty store; dirty pages are written out before
 each measurement. `sdk` means ``upload_blob``/``download_blob`` for azure, and a plain copy with fsync for file.
 """
 
@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from benchmarks.contenders import Task
 from benchmarks.results import MIB, Row, Sample, default_path, print_table, row_of, write_json
-from vantage6_largefile.demo.azurite import azurite
+from vantage6_largefile.demo.azurite import azurite, find_azurite
 
 CONTAINER = "bench"
 _POPULATE = getattr(mmap, "MAP_POPULATE", 0)
@@ -55,19 +55,27 @@ class Contest:
     stock: str | None = None
 
 
-UPLOADS = [
-    Contest("sdk:upload_plain", "upload, SDK", False),
-    Contest("ours:upload_plain", "upload, ours, plain", False, sdk="sdk:upload_plain"),
-    Contest("sdk:upload_stock", "upload, stock cryptor and SDK", True, sdk="sdk:upload_plain"),
-    Contest("ours:upload_streamed", "upload, ours, encrypted", True, "sdk:upload_plain", "sdk:upload_stock"),
-    Contest("ours:upload_spooled", "upload, ours, encrypted, spool", True, "sdk:upload_plain", "sdk:upload_stock"),
+#: Each group has a store of its own in every round: an upload and the download of what it left.
+GROUPS = [
+    [
+        Contest("sdk:upload_plain", "upload, SDK", False),
+        Contest("sdk:download_plain", "download, SDK", False),
+    ],
+    [
+        Contest("ours:upload_plain", "upload, ours, plain", False, sdk="sdk:upload_plain"),
+        Contest("ours:download_plain", "download, ours, plain", False, sdk="sdk:download_plain"),
+    ],
+    [
+        Contest("sdk:upload_stock", "upload, stock cryptor and SDK", True, sdk="sdk:upload_plain"),
+        Contest("sdk:download_stock", "download, SDK and stock cryptor", True, sdk="sdk:download_plain"),
+    ],
+    [
+        Contest("ours:upload_streamed", "upload, ours, encrypted", True, "sdk:upload_plain", "sdk:upload_stock"),
+        Contest("ours:download_opened", "download, ours, encrypted", True, "sdk:download_plain", "sdk:download_stock"),
+    ],
+    [Contest("ours:upload_spooled", "upload, ours, encrypted, spool", True, "sdk:upload_plain", "sdk:upload_stock")],
 ]
-DOWNLOADS = [
-    Contest("sdk:download_plain", "download, SDK", False),
-    Contest("ours:download_plain", "download, ours, plain", False, sdk="sdk:download_plain"),
-    Contest("sdk:download_stock", "download, SDK and stock cryptor", True, sdk="sdk:download_plain"),
-    Contest("ours:download_opened", "download, ours, encrypted", True, "sdk:download_plain", "sdk:download_stock"),
-]
+CONTESTS = sorted((contest for group in GROUPS for contest in group), key=lambda contest: "download" in contest.name)
 SEALING = [
     Contest("seal:stock", "sealing only, stock cryptor", True),
     Contest("seal:ours", "sealing only, ours", True, stock="seal:stock"),
@@ -126,7 +134,7 @@ def measure(task: Task, sha256: str | None) -> Sample:
 
 @contextmanager
 def round_of(store: str, folder: Path) -> Iterator[dict[str, str]]:
-    """An empty store and an empty folder for one round; how to reach them."""
+    """An empty store and an empty folder for one group; how to reach them."""
     place = Path(tempfile.mkdtemp(dir=folder))
     try:
         if store == "file":
@@ -175,6 +183,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's folder for such files)")
     parser.add_argument("--json", type=Path, help="where the results go (default: benchmarks/results/)")
     arguments = parser.parse_args()
+    if "azure" in arguments.stores:
+        find_azurite()
     wanted = [part for part in arguments.only.split(",") if part]
 
     def chosen(contests: list[Contest]) -> list[Contest]:
@@ -212,17 +222,19 @@ def main() -> None:
                 samples: dict[str, list[Sample]] = {}
                 for number in range(arguments.runs):
                     # Turned round in every other round, so that nobody always comes first or last.
-                    turn = -1 if number % 2 else 1
-                    with round_of(store, folder) as place:
-                        for contest in (*chosen(UPLOADS)[::turn], *chosen(DOWNLOADS)[::turn]):
-                            sample = measure(task(contest, size, place), sha256)
-                            samples.setdefault(contest.name, []).append(sample)
-                            print(
-                                f"round {number + 1}: {store} {size / MIB:,.0f} MiB {contest.name}: "
-                                f"{sample.seconds:.3f} s, CPU {sample.cpu_seconds:.2f} s",
-                                file=sys.stderr,
-                            )
-                rows += rows_of([*UPLOADS, *DOWNLOADS], samples, size, store)
+                    for group in GROUPS[:: -1 if number % 2 else 1]:
+                        if not chosen(group):
+                            continue
+                        with round_of(store, folder) as place:
+                            for contest in chosen(group):
+                                sample = measure(task(contest, size, place), sha256)
+                                samples.setdefault(contest.name, []).append(sample)
+                                print(
+                                    f"round {number + 1}: {store} {size / MIB:,.0f} MiB {contest.name}: "
+                                    f"{sample.seconds:.3f} s, CPU {sample.cpu_seconds:.2f} s",
+                                    file=sys.stderr,
+                                )
+                rows += rows_of(CONTESTS, samples, size, store)
     finally:
         shutil.rmtree(folder)
     print_table(rows)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -21,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from node_ext.job import Job, JobFolder
 from node_ext.server_api import JsonObject, ServerApi
 from vantage6_largefile.config import LargeResultStore
-from vantage6_largefile.envelope import Sealer, load_public_key, new_sealer, require_fingerprint, segment_chunks
+from vantage6_largefile.envelope import load_public_key, new_sealer, require_fingerprint
 from vantage6_largefile.errors import ConfigurationError, ResultTooLarge, ServerRejected
+from vantage6_largefile.location import Location
 from vantage6_largefile.reference import (
-    ObjectContext,
     Reference,
     ResultContext,
     new_object_id,
@@ -33,7 +31,15 @@ from vantage6_largefile.reference import (
     parse_reference,
 )
 from vantage6_largefile.stores import Store
-from vantage6_largefile.transfer import CancelToken, Progress, TransferOptions, upload_file
+from vantage6_largefile.transfer import (
+    CancelToken,
+    Progress,
+    StoredObject,
+    TransferOptions,
+    discard_sealed,
+    upload_file,
+    upload_sealed,
+)
 from vantage6_largefile.wire import RESULT_REFERENCE
 
 log = logging.getLogger(__name__)
@@ -153,27 +159,25 @@ class Delivery:
     def _store_object(self, job: Job, folder: JobFolder) -> None:
         if job.reference is not None:
             return
-        context = ResultContext(self._party.server_id, self._party.collaboration_id, job.run_id)
-        if job.object_id is None:
-            job.object_id = new_object_id()
-            folder.write(job)
-        path = folder.plain
-        if self._party.encrypted:
-            if job.state == "taken":
-                self._seal(job, folder, context)
-            path = folder.sealed
-        reference = upload_object(
-            store=self._store,
-            path=path,
-            size=job.size or 0,
-            context=context,
-            object_id=job.object_id,
-            media_type=job.media_type,
-            envelope=job.envelope,
-            options=self._options,
-            cancel=self._cancel,
-            session_file=folder.session,
-            progress=log_progress(str(job)),
+        if self._party.encrypted and job.state == "taken" and not self._is_sealed(job, folder):
+            stored = self._seal_and_upload(job, folder)
+        else:
+            if job.object_id is None:
+                job.object_id = new_object_id()
+                folder.write(job)
+            stored = upload_file(
+                self._store,
+                folder.sealed if self._party.encrypted else folder.plain,
+                self._location(job),
+                media_type=job.media_type,
+                options=self._options,
+                progress=log_progress(str(job)),
+                cancel=self._cancel,
+                session_file=folder.session,
+            )
+        assert job.object_id is not None  # noqa: S101 - decided above
+        reference = make_reference(
+            stored, object_id=job.object_id, size=job.size or 0, media_type=job.media_type, envelope=job.envelope
         )
         job.reference = reference.model_dump(mode="json")
         job.state = "uploaded"
@@ -181,17 +185,49 @@ class Delivery:
         folder.write(job)
         log.info("Result of %s stored at %s (%d bytes).", job, reference.location, reference.stored_size)
 
-    def _seal(self, job: Job, folder: JobFolder, context: ResultContext) -> None:
-        # A seal that was cut off is begun again with a fresh key: bytes of the old one were never sent.
-        assert job.object_id is not None  # noqa: S101 - set by the caller
-        folder.sealed.unlink(missing_ok=True)
+    @staticmethod
+    def _is_sealed(job: Job, folder: JobFolder) -> bool:
+        # The sealed file gets its name when it is whole, a moment before the record says so.
+        return job.envelope is not None and folder.sealed.exists()
+
+    def _seal_and_upload(self, job: Job, folder: JobFolder) -> StoredObject:
+        """Seal into the outbox and send what was sealed, in one pass over the plaintext."""
+        # A seal that was cut off cannot be gone on with: its key is gone. Everything of it is given up, its id too.
+        discard_sealed(self._store, spool=folder.sealed, session_file=folder.session)
+        job.object_id = new_object_id()
+        context = self._context(job)
         with new_sealer(context.associated_data(job.object_id)) as sealer:
             envelope = sealer.wrapped_for(recipient_key(self._api, self._config, job.initiating_organization_id))
-            seal_file(sealer, folder.plain, folder.sealed, size=job.size or 0)
-        job.envelope = {"format": envelope.format, "key": envelope.key}
+            job.envelope = {"format": envelope.format, "key": envelope.key}
+            # Before the first byte is sealed: without the envelope nobody could ever open what is on disk.
+            folder.write(job)
+            return upload_sealed(
+                self._store,
+                folder.plain,
+                self._location(job),
+                sealer=sealer,
+                media_type=job.media_type,
+                options=self._options,
+                size=job.size,
+                spool=folder.sealed,
+                session_file=folder.session,
+                on_sealed=lambda: self._sealed(job, folder),
+                progress=log_progress(str(job)),
+                cancel=self._cancel,
+            )
+
+    @staticmethod
+    def _sealed(job: Job, folder: JobFolder) -> None:
         job.state = "sealed"
         folder.write(job)
-        folder.plain.unlink()
+        folder.plain.unlink(missing_ok=True)
+
+    def _context(self, job: Job) -> ResultContext:
+        return ResultContext(self._party.server_id, self._party.collaboration_id, job.run_id)
+
+    def _location(self, job: Job) -> Location:
+        assert job.object_id is not None  # noqa: S101 - the callers have decided it
+        return object_location(self._store.root, self._context(job), job.object_id)
 
     def _body(self, job: Job) -> JsonObject:
         text = job.log if self._share_logs else "Node does not allow sharing algorithm logs"
@@ -234,80 +270,27 @@ def recipient_key(api: ServerApi, config: LargeResultStore, organization_id: int
     return key
 
 
-def seal_file(sealer: Sealer, source: Path, target: Path, *, size: int) -> None:
-    """Seal one file of `size` bytes into another, durably.
-
-    Raises
-    ------
-    IntegrityError
-        When the source does not have `size` bytes; nothing is left then.
-    """
-    try:
-        with source.open("rb") as file, open(target, "xb", opener=_private) as sink:
-            for segment in sealer.seal(segment_chunks(file), size=size):
-                sink.write(segment)
-            sink.flush()
-            os.fsync(sink.fileno())
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def upload_object(
-    *,
-    store: Store,
-    path: Path,
-    size: int,
-    context: ObjectContext,
-    object_id: str,
-    media_type: str,
-    envelope: dict[str, str] | None,
-    options: TransferOptions,
-    cancel: CancelToken,
-    session_file: Path | None = None,
-    progress: Progress | None = None,
+def make_reference(
+    stored: StoredObject, *, object_id: str, size: int, media_type: str, envelope: dict[str, str] | None
 ) -> Reference:
-    """Upload a stored form and make the reference of it.
+    """The reference of an object that was just stored, checked as a reader would check it.
 
     Parameters
     ----------
-    store : Store
-        This node's own store.
-    path : Path
-        The stored form: the plaintext, or the sealed file when `envelope` is given.
+    stored : StoredObject
+        What the upload gave.
+    object_id : str
     size : int
         Bytes of plaintext.
-    context : ResultContext or InputContext
-    object_id, media_type : str
+    media_type : str
     envelope : dict or None
-    options, cancel, session_file, progress :
-        As :func:`vantage6_largefile.transfer.upload_file` takes them.
-
-    Returns
-    -------
-    Reference
-        Checked as a reader would check it.
+        With the data key wrapped for the reader, when the stored form is sealed.
     """
-    location = object_location(store.root, context, object_id)
-    stored = upload_file(
-        store,
-        path,
-        location,
-        media_type=media_type,
-        options=options,
-        progress=progress,
-        cancel=cancel,
-        session_file=session_file,
-    )
     return parse_reference(
         {
             "version": 1,
             "id": object_id,
-            "location": str(location),
+            "location": str(stored.location),
             "size": size,
             "stored_size": stored.stored_size,
             "sha256": stored.sha256,

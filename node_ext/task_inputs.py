@@ -17,18 +17,20 @@ from collections.abc import Iterable
 from pydantic import JsonValue
 
 from node_ext.containers import ContainerSession, SpooledInput
-from node_ext.delivery import Party, inline_text, log_progress, recipient_key, seal_file, upload_object
+from node_ext.delivery import Party, inline_text, log_progress, make_reference, recipient_key
 from node_ext.server_api import JsonObject, ServerApi
 from vantage6_largefile.config import LargeResultStore
 from vantage6_largefile.envelope import new_sealer
 from vantage6_largefile.errors import ResultTooLarge, StoreFull
-from vantage6_largefile.reference import InputContext, new_object_id
+from vantage6_largefile.reference import InputContext, new_object_id, object_location
 from vantage6_largefile.stores import Store
-from vantage6_largefile.transfer import CancelToken, TransferOptions
+from vantage6_largefile.transfer import CancelToken, TransferOptions, upload_file, upload_sealed
 from vantage6_largefile.wire import INPUT_REFERENCE
 
 log = logging.getLogger(__name__)
 
+#: What the stock client sends.
+MEDIA_TYPE = "application/json"
 #: Inputs that one container may have pending, and their bytes together: a brake against a runaway algorithm.
 MAX_PENDING_INPUTS = 1000
 MAX_PENDING_BYTES = 1 << 40
@@ -187,33 +189,45 @@ class TaskInputs:
     def _store_once(self, organizations: list[int], item: SpooledInput) -> dict[int, JsonObject]:
         context = InputContext(self._party.server_id, self._party.collaboration_id, self._party.organization_id)
         object_id = new_object_id()
-        path = item.path
+        location = object_location(self._store.root, context, object_id)
         envelopes: dict[int, dict[str, str]] = {}
-        if self._party.encrypted:
-            path = item.path.with_name(f"{object_id}.sealed")
-            with new_sealer(context.associated_data(object_id)) as sealer:
-                for organization in organizations:
-                    envelope = sealer.wrapped_for(recipient_key(self._api, self._config, organization))
-                    envelopes[organization] = {"format": envelope.format, "key": envelope.key}
-                seal_file(sealer, item.path, path, size=item.size)
-        try:
-            # One upload at a time for all containers: parts of one upload run in parallel already.
-            with self._uploads:
-                reference = upload_object(
-                    store=self._store,
-                    path=path,
-                    size=item.size,
-                    context=context,
-                    object_id=object_id,
-                    media_type="application/json",
-                    envelope=envelopes.get(organizations[0]),
+        progress = log_progress(f"input for organisations {organizations}")
+        # One upload at a time for all containers: parts of one upload run in parallel already.
+        with self._uploads:
+            if self._party.encrypted:
+                with new_sealer(context.associated_data(object_id)) as sealer:
+                    for organization in organizations:
+                        envelope = sealer.wrapped_for(recipient_key(self._api, self._config, organization))
+                        envelopes[organization] = {"format": envelope.format, "key": envelope.key}
+                    stored = upload_sealed(
+                        self._store,
+                        item.path,
+                        location,
+                        sealer=sealer,
+                        media_type=MEDIA_TYPE,
+                        options=self._options,
+                        size=item.size,
+                        progress=progress,
+                        cancel=self._cancel,
+                    )
+            else:
+                stored = upload_file(
+                    self._store,
+                    item.path,
+                    location,
+                    media_type=MEDIA_TYPE,
                     options=self._options,
+                    progress=progress,
                     cancel=self._cancel,
-                    progress=log_progress(f"input for organisations {organizations}"),
+                    sha256=item.sha256,
                 )
-        finally:
-            if path != item.path:
-                path.unlink(missing_ok=True)
+        reference = make_reference(
+            stored,
+            object_id=object_id,
+            size=item.size,
+            media_type=MEDIA_TYPE,
+            envelope=envelopes.get(organizations[0]),
+        )
         document: JsonObject = reference.model_dump(mode="json")
         log.info("Input for organisations %s stored at %s.", organizations, reference.location)
         return {

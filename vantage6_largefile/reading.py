@@ -18,7 +18,6 @@ from vantage6_largefile.config import LargeResultStore, StoreConfig
 from vantage6_largefile.envelope import opener
 from vantage6_largefile.errors import InvalidReference, ResultNotAllowed
 from vantage6_largefile.reference import (
-    Envelope,
     InputContext,
     ObjectContext,
     Reference,
@@ -27,7 +26,7 @@ from vantage6_largefile.reference import (
     parse_reference,
 )
 from vantage6_largefile.stores import Store, open_store
-from vantage6_largefile.transfer import CancelToken, TransferOptions, iter_object
+from vantage6_largefile.transfer import CancelToken, TransferOptions, iter_object, iter_opened
 from vantage6_largefile.wire import INPUT_REFERENCE, RESULT_REFERENCE
 
 log = logging.getLogger(__name__)
@@ -173,27 +172,27 @@ class Reader:
         """
         store = self._store(self.may_read(item))
         reference = item.reference
-        stored = iter_object(
+        if reference.envelope is None:
+            return iter_object(
+                store,
+                reference.parsed_location,
+                stored_size=reference.stored_size,
+                sha256=reference.sha256,
+                etag=reference.etag,
+                options=self._options,
+                cancel=self._cancel,
+            )
+        if self._private_key is None:
+            raise InvalidReference(f"Reference {reference.id}: encrypted, but this reader has no private key.")
+        # The envelope authenticates every byte itself; a digest on top would only cost time.
+        return iter_opened(
             store,
             reference.parsed_location,
-            stored_size=reference.stored_size,
-            # The envelope authenticates every byte itself; a digest on top would only cost time.
-            sha256=reference.sha256 if reference.envelope is None else None,
+            opener=opener(reference.envelope, self._private_key, item.context.associated_data(reference.id)),
+            size=reference.size,
             etag=reference.etag,
             options=self._options,
             cancel=self._cancel,
-        )
-        if reference.envelope is None:
-            return stored
-        return self._opened(stored, reference, reference.envelope, item.context)
-
-    def _opened(
-        self, stored: Iterator[bytes], reference: Reference, envelope: Envelope, context: ObjectContext
-    ) -> Iterator[bytes]:
-        if self._private_key is None:
-            raise InvalidReference(f"Reference {reference.id}: encrypted, but this reader has no private key.")
-        return opener(envelope, self._private_key, context.associated_data(reference.id)).open_stream(
-            stored, size=reference.size
         )
 
     def _store(self, config: StoreConfig) -> Store:

@@ -33,6 +33,14 @@ def kept_output_after(system: System, party: object, timeout: float = 30) -> lis
     return kept_output(system, party)
 
 
+def outbox_after(system: System, party: object, name: str, timeout: float = 30) -> list[Path]:
+    outbox = system.node_data(party) / "v6lf-outbox"  # type: ignore[arg-type]
+    deadline = time.monotonic() + timeout
+    while not list(outbox.glob(f"run-*/{name}")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return list(outbox.glob(f"run-*/{name}"))
+
+
 @pytest.mark.azurite
 def test_store_that_fails_in_the_middle_of_an_upload_fails_the_run_and_keeps_the_output(
     start_system: StartSystem, own_azurite: AzuriteServer
@@ -79,17 +87,21 @@ def test_store_that_comes_back_gets_the_result(start_system: StartSystem, own_az
 
 
 @pytest.mark.azurite
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 def test_node_that_is_killed_in_the_middle_of_an_upload_goes_on_after_its_restart(
-    start_system: StartSystem, own_azurite: AzuriteServer
+    start_system: StartSystem, own_azurite: AzuriteServer, encrypted: bool
 ) -> None:
     slow = {"transfer": {"max_bandwidth": "4MiB", "part_size": "1MiB", "concurrency": 2}}
     plan = plan_azure(own_azurite, 1, overrides=slow)
-    system = start_system(plan)
+    system = start_system(plan, encrypted=encrypted)
     client = system.client(plan.central, store=plan.researcher)
     task = create(client, system, [HOSPITAL], "echo_size", size=LARGE, seed=9)
-    assert kept_output_after(system, plan.hospitals[0])
+    assert outbox_after(system, plan.hospitals[0], "upload.json")
     time.sleep(2)
     system.nodes["hospital-a"].kill()
+    if encrypted:
+        assert outbox_after(system, plan.hospitals[0], "sealed")
+        assert kept_output(system, plan.hospitals[0]) == [], "no plaintext is left once it is sealed"
     system.start_nodes(["hospital-a"])
 
     assert wait(client, task["id"], timeout=120) == "completed"
