@@ -11,6 +11,8 @@ import requests
 import yaml
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from vantage6.client import UserClient
+from vantage6.common import Singleton
+from vantage6.common.encryption import RSACryptor
 
 from vantage6_largefile import redaction
 from vantage6_largefile.config import LargeResultStore, load_large_result_store
@@ -107,6 +109,9 @@ class LargeFileClient(UserClient):  # type: ignore[misc]  # upstream has no type
 
     def setup_encryption(self, private_key_file: str | Path | None) -> None:
         """As ``UserClient.setup_encryption``."""
+        # Upstream's cryptors are singletons: without this, a second client in this process, of another organisation,
+        # would silently get the first one's key.
+        Singleton._instances.pop(RSACryptor, None)
         super().setup_encryption(private_key_file)
         self._private_key = read_private_key(Path(private_key_file)) if private_key_file else None
         self._reader = None
