@@ -107,7 +107,7 @@ class Delivery:
             What went wrong; the record tells how far it came.
         """
         if job.failure is not None or job.size is None:
-            self._api.patch_run(job.run_id, self._body(job))
+            self._patch(job, self._body(job))
             return
         if job.reference is None and job.state == "taken":
             placement = self._placement(job)
@@ -120,7 +120,7 @@ class Delivery:
 
     def report_failure(self, job: Job) -> None:
         """Tell the server that the run failed at this node, with the reason in its log."""
-        self._api.patch_run(job.run_id, self._body(job))
+        self._patch(job, self._body(job))
 
     # --- steps ------------------------------------------------------------------------------------------------
 
@@ -144,17 +144,19 @@ class Delivery:
     def _send_inline(self, job: Job, folder: JobFolder) -> None:
         key = self._api.public_key(job.initiating_organization_id) or ""
         value = self._party.cryptor.encrypt_bytes_to_str(folder.plain.read_bytes(), key)
-        body: JsonObject = {**self._body(job), "result": value}
+        self._patch(job, {**self._body(job), "result": value})
+
+    def _patch(self, job: Job, body: JsonObject) -> None:
         try:
             self._api.patch_run(job.run_id, body)
         except ServerRejected as error:
             # Stock answers 400 to a repeated PATCH: the answer to the first one may have been lost on its way.
-            if error.status != 400 or not self._is_recorded(job):
+            if error.status != 400 or not self._is_recorded(job, body):
                 raise
 
-    def _is_recorded(self, job: Job) -> bool:
+    def _is_recorded(self, job: Job, body: JsonObject) -> bool:
         run = self._api.call("GET", f"run/{job.run_id}")
-        return run.get("finished_at") is not None and run.get("status") == job.status
+        return run.get("finished_at") is not None and run.get("status") == body["status"]
 
     def _store_object(self, job: Job, folder: JobFolder) -> None:
         if job.reference is not None:

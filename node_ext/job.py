@@ -25,8 +25,9 @@ SEALED = "sealed"
 SESSION = "upload.json"
 
 #: taken: the bytes are ours, the container may go. sealed: encrypted for the reader. uploaded: the store has the
-#: object, the server not yet the reference. kept: given up with a reason, the bytes are kept for the admin.
-State = Literal["taken", "sealed", "uploaded", "kept"]
+#: object, the server not yet the reference. failing: given up with a reason that the server has yet to be told.
+#: kept: given up, the server knows, the bytes are kept for the administrator.
+State = Literal["taken", "sealed", "uploaded", "failing", "kept"]
 
 
 @dataclass

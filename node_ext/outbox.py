@@ -154,7 +154,10 @@ class Outbox:
 
     def _work(self, job: Job, folder: JobFolder) -> None:
         try:
-            self._deliver_with_retry(job, folder)
+            if job.state == "failing":
+                self._report_failure(job, folder)
+            else:
+                self._deliver_with_retry(job, folder)
         except TransferCancelled:
             log.info("The result of %s stays in the outbox; it is sent after the next start.", job)
         except Exception:
@@ -194,8 +197,11 @@ class Outbox:
         """Fail the run with the reason and keep the bytes; the server may itself be the one that refuses."""
         log.error("Result of %s was given up, its output is kept in %s: %s", job, folder.path, error)
         job.failure = f"[vantage6-largefile] The result could not be delivered: {error}"
-        job.state = "kept"
+        job.state = "failing"
         folder.write(job)
+        self._report_failure(job, folder)
+
+    def _report_failure(self, job: Job, folder: JobFolder) -> None:
         pause = FIRST_PAUSE
         while not self._stop.is_set():
             try:
@@ -205,7 +211,11 @@ class Outbox:
                 pause = self._wait(pause)
             except ServerRejected as rejected:
                 log.error("%s: the server did not take the failure either: %s", job, rejected)
-                return
+                break
             else:
                 self._announce(job, "failed")
-                return
+                break
+        else:
+            return
+        job.state = "kept"
+        folder.write(job)

@@ -13,6 +13,7 @@ from vantage6.cli.context.server import ServerContext
 from vantage6.server.model.base import Database
 
 from server_ext import migrate, seams, settings
+from vantage6_largefile import redaction
 from vantage6_largefile.errors import LargeFileError
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class LargeFileServerApp(vantage6.server.ServerApp):  # type: ignore[misc]
 
 def install() -> None:
     """Change vantage6's server code in this process into ours, ``vantage6.server.ServerApp`` included."""
+    redaction.install()
     seams.apply()
     seams.replace_server_app(LargeFileServerApp)
 
