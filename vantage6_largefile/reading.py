@@ -26,7 +26,7 @@ from vantage6_largefile.reference import (
     parse_reference,
 )
 from vantage6_largefile.stores import Store, open_store
-from vantage6_largefile.transfer import CancelToken, TransferOptions, iter_object, iter_opened
+from vantage6_largefile.transfer import CancelToken, Progress, TransferOptions, iter_object, iter_opened
 from vantage6_largefile.wire import INPUT_REFERENCE, RESULT_REFERENCE
 
 log = logging.getLogger(__name__)
@@ -155,8 +155,14 @@ class Reader:
             own_organization_id=self._organization_id,
         )
 
-    def stream(self, item: ReadableObject) -> Iterator[bytes]:
+    def stream(self, item: ReadableObject, *, progress: Progress | None = None) -> Iterator[bytes]:
         """The plaintext of an object, verified; the last block is only handed out when all is verified.
+
+        Parameters
+        ----------
+        item : ReadableObject
+        progress : Progress, optional
+            Told how many bytes have come.
 
         Returns
         -------
@@ -180,6 +186,7 @@ class Reader:
                 sha256=reference.sha256,
                 etag=reference.etag,
                 options=self._options,
+                progress=progress,
                 cancel=self._cancel,
             )
         if self._private_key is None:
@@ -192,6 +199,7 @@ class Reader:
             size=reference.size,
             etag=reference.etag,
             options=self._options,
+            progress=progress,
             cancel=self._cancel,
         )
 

@@ -11,8 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from vantage6_largefile import errors
-from vantage6_largefile.cli import progress
+from vantage6_largefile import errors, progress
 from vantage6_largefile.cli.objects import objects
 from vantage6_largefile.cli.running import Answer, answering, exit_code_of, interruptible
 from vantage6_largefile.errors import LargeFileError, ObjectNotFound, TransferCancelled

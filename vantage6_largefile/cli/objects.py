@@ -17,7 +17,6 @@ import click
 
 from vantage6_largefile.cli.expected import announced, look
 from vantage6_largefile.cli.place import Place, load_config, object_place, prefix_place
-from vantage6_largefile.cli.progress import progress_on_stderr
 from vantage6_largefile.cli.running import EXIT_CODES, Answer, answering, interruptible
 from vantage6_largefile.config import LargeResultStore
 from vantage6_largefile.errors import (
@@ -29,6 +28,7 @@ from vantage6_largefile.errors import (
     TransferCancelled,
 )
 from vantage6_largefile.location import Location
+from vantage6_largefile.progress import progress_on_stderr
 from vantage6_largefile.reference import MEDIA_TYPES
 from vantage6_largefile.stores import ObjectInfo, Store, open_store
 from vantage6_largefile.transfer import (

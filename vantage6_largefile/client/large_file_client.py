@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from vantage6_largefile.errors import (
     ResultNotAllowed,
     ServerUnavailable,
 )
+from vantage6_largefile.progress import progress_on_stderr
 from vantage6_largefile.reading import ReadableObject, Reader, input_of_record, result_of_record
 from vantage6_largefile.stores import Store, open_store
 from vantage6_largefile.transfer import CancelToken, TransferOptions
@@ -50,6 +52,8 @@ class LargeFileClient(UserClient):  # type: ignore[misc]  # upstream has no type
     large_result_store : mapping or path, optional
         The block of the same name (docs/configuration.md), or a YAML file with it. Needed to read results by
         reference; without it the error of such a result says so.
+    show_progress : bool, optional
+        Show on stderr how far the fetching of a large value is. Default: where stderr is a terminal.
 
     Raises
     ------
@@ -64,8 +68,13 @@ class LargeFileClient(UserClient):  # type: ignore[misc]  # upstream has no type
     """
 
     def __init__(
-        self, *args: Any, large_result_store: Mapping[str, object] | str | Path | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        large_result_store: Mapping[str, object] | str | Path | None = None,
+        show_progress: bool | None = None,
+        **kwargs: Any,
     ) -> None:
+        self._show_progress = sys.stderr.isatty() if show_progress is None else show_progress
         self._store_config = _load(large_result_store)
         self._own_store: Store | None = None
         self._reader: Reader | None = None
@@ -151,8 +160,10 @@ class LargeFileClient(UserClient):  # type: ignore[misc]  # upstream has no type
             raise ResultMissing(f"Run {record.get('id')} has no {field} by reference.")
         data = bytearray()
         try:
-            for chunk in self._reader_for(item).stream(item):
-                data += chunk
+            reader = self._reader_for(item)
+            with progress_on_stderr(f"{field} of run {record.get('id')}", quiet=not self._show_progress) as progress:
+                for chunk in reader.stream(item, progress=progress):
+                    data += chunk
         except LocationRefused as error:
             raise ResultNotAllowed(str(error)) from error
         except ObjectNotFound as error:

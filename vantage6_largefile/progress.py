@@ -1,6 +1,6 @@
-"""How far a transfer is, for the person at the command line: a bar on a terminal, plain lines elsewhere.
+"""How far a transfer is, for the person who waits for it: a bar on a terminal, plain lines elsewhere.
 
-Both go to stderr, so that stdout holds the answer of a command and nothing else.
+For command line and client. Both go to stderr, so that stdout holds the answer of a command and nothing else.
 """
 
 from __future__ import annotations
