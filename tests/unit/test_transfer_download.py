@@ -181,7 +181,8 @@ def test_object_that_is_replaced_in_between_is_found(store: BreakingStore) -> No
     store.delete(OBJECT)
     put(store, os.urandom(8 * MIB))
 
-    with pytest.raises(ObjectChanged):
+    # read-ahead may ask in the moment when it was gone: that is found too
+    with pytest.raises((ObjectChanged, ObjectNotFound)):
         list(pieces)
 
 
