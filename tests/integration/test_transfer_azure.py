@@ -217,8 +217,10 @@ def test_store_that_dies_in_mid_upload_is_given_up_in_time(own_azurite: AzuriteS
             own_azurite.kill()
 
     started = time.monotonic()
+    # slow enough for a report, and so the kill, to come before the end
+    options = TransferOptions(part_size=MIB, concurrency=1, max_bandwidth=4 * MIB, retry_for=1)
     with pytest.raises(StoreUnavailable, match=str(store.root)):
-        upload(store, spool, progress=kill, options=TransferOptions(part_size=MIB, concurrency=1, retry_for=1))
+        upload(store, spool, progress=kill, options=options)
 
     assert killed.is_set()
     assert time.monotonic() - started < 60
