@@ -7,12 +7,14 @@ be taken up again at any of them.
 from __future__ import annotations
 
 import base64
+import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -20,7 +22,7 @@ from node_ext.job import Job, JobFolder
 from node_ext.server_api import JsonObject, ServerApi
 from vantage6_largefile.config import LargeResultStore
 from vantage6_largefile.envelope import load_public_key, new_sealer, require_fingerprint
-from vantage6_largefile.errors import ConfigurationError, ResultTooLarge, ServerRejected
+from vantage6_largefile.errors import ConfigurationError, ObjectExists, ResultTooLarge, ServerRejected
 from vantage6_largefile.location import Location
 from vantage6_largefile.reference import (
     Reference,
@@ -167,16 +169,7 @@ class Delivery:
             if job.object_id is None:
                 job.object_id = new_object_id()
                 folder.write(job)
-            stored = upload_file(
-                self._store,
-                folder.sealed if self._party.encrypted else folder.plain,
-                self._location(job),
-                media_type=job.media_type,
-                options=self._options,
-                progress=log_progress(str(job)),
-                cancel=self._cancel,
-                session_file=folder.session,
-            )
+            stored = self._upload(job, folder, folder.sealed if self._party.encrypted else folder.plain)
         assert job.object_id is not None  # noqa: S101 - decided above
         reference = make_reference(
             stored, object_id=job.object_id, size=job.size or 0, media_type=job.media_type, envelope=job.envelope
@@ -186,6 +179,27 @@ class Delivery:
         # Durable before it is sent: a lost answer must lead to the very same reference being sent again.
         folder.write(job)
         log.info("Result of %s stored at %s (%d bytes).", job, reference.location, reference.stored_size)
+
+    def _upload(self, job: Job, folder: JobFolder, path: Path) -> StoredObject:
+        location = self._location(job)
+        try:
+            return upload_file(
+                self._store,
+                path,
+                location,
+                media_type=job.media_type,
+                options=self._options,
+                progress=log_progress(str(job)),
+                cancel=self._cancel,
+                session_file=folder.session,
+            )
+        except ObjectExists:
+            # The name is a random id of ours in our own store: this process's predecessor was killed between the commit
+            # and its own note of it. Readers compare the digest, so a wrong guess could not pass for the result.
+            log.warning("Result of %s is at %s already; it is not sent again.", job, location)
+            with path.open("rb") as file:
+                digest = _digest(file)
+            return StoredObject(location, path.stat().st_size, digest, None)
 
     @staticmethod
     def _is_sealed(job: Job, folder: JobFolder) -> bool:
@@ -302,6 +316,14 @@ def make_reference(
             "created_at": now_timestamp(),
         }
     )
+
+
+def _digest(file: BinaryIO) -> str:
+    """SHA-256 of a file, in constant memory."""
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def inline_text(cryptor: InlineCryptor, data: bytes, public_key: str | None, *, encrypted: bool) -> str:

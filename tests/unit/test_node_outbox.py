@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import threading
 import time
@@ -19,8 +20,9 @@ from node_ext.outbox import Outbox
 from node_ext.server_api import ServerApi
 from tests.unit.test_node_job import make_job
 from vantage6_largefile.config import load_large_result_store
+from vantage6_largefile.reference import ResultContext, new_object_id, object_location
 from vantage6_largefile.stores import open_store
-from vantage6_largefile.transfer import CancelToken, TransferOptions
+from vantage6_largefile.transfer import CancelToken, TransferOptions, upload_file
 
 SERVER_ID = "0b6e2a1c-4d4e-4a7b-8a55-9c6f6e1f2a3b"
 
@@ -239,3 +241,23 @@ def test_reference_the_server_never_got_is_not_uploaded_twice(tmp_path: Path, se
 
     assert server.runs[42]["result_reference"] == record.reference
     assert len(list(again.store.list(again.store.root))) == 1
+
+
+def test_kill_between_the_commit_and_our_note_of_it_loses_nothing(tmp_path: Path, server: Runs) -> None:
+    node = Node(tmp_path, server)
+    data = b"m" * (2 << 20)
+    identity = new_object_id()
+    source = tmp_path / "committed"
+    source.write_bytes(data)
+    location = object_location(node.store.root, ResultContext(SERVER_ID, 3, 42), identity)
+    upload_file(node.store, source, location, media_type="application/json", options=TransferOptions())
+    node.put(make_job(size=len(data), taken_at=time.time(), object_id=identity), data)
+    node.outbox.resume()
+    node.wait(lambda: node.announced)
+
+    assert node.announced == [(42, "completed")]
+    reference = server.runs[42]["result_reference"]
+    assert isinstance(reference, dict)
+    assert reference["location"] == str(location)
+    assert reference["sha256"] == hashlib.sha256(data).hexdigest()
+    assert len(list(node.store.list(node.store.root))) == 1
