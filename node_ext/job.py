@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from node_ext.output import fsync_folder
 from vantage6_largefile.errors import LargeFileError
+from vantage6_largefile.transfer.local import sync_folder
 
 RECORD = "job.json"
 #: The plaintext, as the algorithm left it. In an encrypted collaboration it is removed once sealed.
@@ -104,7 +104,7 @@ class JobFolder:
     def create(self) -> None:
         """Make the folder, for this user alone."""
         self.path.mkdir(mode=0o700, parents=True)
-        fsync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def write(self, job: Job) -> None:
         """Replace the record, durably."""
@@ -114,7 +114,7 @@ class JobFolder:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.path / RECORD)
-        fsync_folder(self.path)
+        sync_folder(self.path)
 
     def read(self) -> Job:
         """The record.
@@ -140,7 +140,7 @@ class JobFolder:
         """Remove the job, record first: a folder without a record is never taken for an unfinished job."""
         (self.path / RECORD).unlink(missing_ok=True)
         shutil.rmtree(self.path)
-        fsync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
 
 def _private(path: str, flags: int) -> int:

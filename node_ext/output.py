@@ -13,6 +13,7 @@ import stat
 from pathlib import Path
 
 from vantage6_largefile.errors import BadOutput
+from vantage6_largefile.transfer.local import sync_folder
 
 OUTPUT_NAME = "output"
 
@@ -92,13 +93,4 @@ def _move(folder: int, file: int, found: os.stat_result, target: Path) -> None:
             raise BadOutput("The output file of the algorithm was replaced while it was taken; it was not read.")
         os.fsync(file)
     os.chmod(target, 0o600)
-    fsync_folder(target.parent)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(target.parent)

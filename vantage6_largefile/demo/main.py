@@ -10,8 +10,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -113,7 +113,7 @@ def _run(arguments: argparse.Namespace, folder: Path, console: Console) -> int:
         )
         system = System(folder, plan.parties, runner=runner, largefile=plan.largefile, encrypted=arguments.encrypted)
         console.print("Starting the server and the nodes, each a process of its own …")
-        with _running(system):
+        with system:
             console.rule("Training")
             features = icd_data.features_for(size, len(parts.labels))
             task_id, model = _train(system, plan, runner, parts, features, rounds, console)
@@ -122,12 +122,6 @@ def _run(arguments: argparse.Namespace, folder: Path, console: Console) -> int:
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(figures, indent=1), "utf-8")
     return 0 if figures["passed"] else 1
-
-
-@contextmanager
-def _running(system: System) -> Iterator[None]:
-    with system:
-        yield
 
 
 def _plan(arguments: argparse.Namespace, folder: Path, stack: ExitStack, console: Console) -> Plan:
